@@ -424,10 +424,10 @@ class _Resolver:
             repository = self._get(name, "dataset")
             if repository is None:
                 registered = data_license(name, self._registry)
-                known = (
+                license_words = (
                     f"the registry knows it to be under {registered.id}" if registered else "its license is not known"
                 )
-                self._notes.append(f"the data set {name} cannot be read: {known}")
+                self._notes.append(f"the data set {name} cannot be read: {license_words}")
                 yield Input(id=name, role="data", licence=registered.id if registered else None)
                 continue
             license = self._license(name, repository, self._card_of_input(repository))

@@ -59,5 +59,5 @@ def published_data() -> dict[str, DataSet]:
 
 def data_license(name: str, registry: Registry) -> License | None:
     """The license that a published data set is known to be under."""
-    known = published_data().get(name.strip().casefold())
-    return registry.entries.get(known.licence) if known and known.licence else None
+    data_set = published_data().get(name.strip().casefold())
+    return registry.entries.get(data_set.licence) if data_set and data_set.licence else None

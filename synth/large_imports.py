@@ -1,7 +1,7 @@
 """Imports of libraries that stay to the end of the process, without the garbage collector.
 
 torch and vLLM load hundreds of thousands of objects. Python looks through them again and again while they are loaded,
-a third of the time that it takes, and at each later collection, of which an engine's start makes several.
+a quarter of the time that it takes, and at each later collection, of which an engine's start makes several.
 """
 
 from __future__ import annotations

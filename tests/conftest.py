@@ -84,7 +84,7 @@ def pytest_runtest_makereport(
     return report
 
 
-# Collections over what modules hold, which stays to the end, take a third of the time of importing them, and a second
+# Collections over what modules hold, which stays to the end, take a quarter of the time of importing them, and a second
 # each later on.
 gc.disable()
 modules_frozen = 0

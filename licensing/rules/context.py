@@ -597,13 +597,13 @@ def _teachers_of_data(lineage: Lineage, registry: Registry) -> Iterator[Input]:
     """Who wrote the rows of the published data sets among the inputs, where the lineage lists neither that model nor
     another under its license or terms."""
     data = ((item, published_data().get(item.id.strip().casefold())) for item in lineage.inputs if item.role == "data")
-    sets = {item.id: known for item, known in data if known is not None}
+    sets = {item.id: data_set for item, data_set in data if data_set is not None}
     outputs = [item for item in lineage.inputs if item.role in OUTPUT_ROLES] if sets else []
     listed = tuple(fold(item.id.rpartition("/")[2]) for item in outputs)
     terms = {text for item in outputs for text in item.licenses}
     teachers: set[str] = set()
-    for name, known in sets.items():
-        for teacher in known.teachers:
+    for name, data_set in sets.items():
+        for teacher in data_set.teachers:
             own = registry.of_repository(teacher.id)
             license = teacher.licence or (own.id if own else None)
             model = fold(teacher.id.rpartition("/")[2])

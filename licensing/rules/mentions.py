@@ -67,7 +67,7 @@ def _patterns(services: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     ``services``: the pattern of the registry's."""
     in_name = re.compile(rf"{WORD_BEGIN}(?:{_SERVICE}|{services}|{_FAMILY}){WORD_END}", re.IGNORECASE)
     owner = r"(?:(?<![\w/.-])(?P<owner>[a-z\d][\w.-]{0,95})/|(?<![\w/-]))"
-    data = {name.rpartition("/")[2] for name, known in published_data().items() if known.teachers}
+    data = {name.rpartition("/")[2] for name, data_set in published_data().items() if data_set.teachers}
     coined = sorted(name for name in data if not name.isalpha() or name == "openorca")  # "alpaca" is a word
     sets = "|".join(map(re.escape, sorted(coined, key=len, reverse=True)))
     names = rf"{owner}(?P<name>{sets}|{services}|{_SERVICE}|{_MODEL})(?!\w){_NO_FORMAT}"

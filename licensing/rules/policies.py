@@ -36,8 +36,8 @@ def use_policies(ctx: AuditContext) -> Iterator[Finding]:
     for name, text in ctx.license_files.policies if ctx.license_files else by_name:
         words = next(_limits(text), None) if text is not None else None
         if words or text is None:
-            said = f'says "{words}"' if words else "is a use policy by its name"
-            why = f"the tag says {declared.label}, which limits no use, and {name} {said}: what is declared is not all"
+            limit = f'says "{words}"' if words else "is a use policy by its name"
+            why = f"the tag says {declared.label}, which limits no use, and {name} {limit}: what is declared is not all"
             fix = f"declare `license: other` with a name for {declared.label} and the policy, or leave the policy out"
             yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
 

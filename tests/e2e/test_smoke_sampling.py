@@ -15,7 +15,7 @@ from smoke import manifests
 from waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KILLS = {"fixed": 4, "adaptive": 3}  # forty, without a process for each: test_synth_adaptive_sampling.py
+KILLS = {"fixed": 8, "adaptive": 4}  # forty, without a process for each: test_synth_adaptive_sampling.py
 POLICIES = {  # enough samples that all kills come before the end, on a machine that is slow to kill as well
     "fixed": ["--set", "sample.num_samples=8"],
     "adaptive": ["--set", "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8}, max_new_tokens: 64}"],
@@ -68,7 +68,7 @@ def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path
         earlier = problems_file(killed)
         process = start(killed, policy)
         until(lambda: problems_file(killed) not in (None, earlier), "the problems", every_s=0.005)  # noqa: B023
-        if kill % 2 == 0:
+        if kill % 4 == 0:
             until(lambda: len(committed(killed)) > len(before), "one more sample")  # noqa: B023
         time.sleep(rng.random() * WINDOW_S)
         os.kill(process.pid, signal.SIGKILL)

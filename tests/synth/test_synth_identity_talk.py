@@ -91,7 +91,7 @@ def test_time_is_linear_in_a_hostile_text(token: str, start: str) -> None:
     text = start + token * (30_000 // len(token))
     began = time.thread_time()
     find_identity(text)
-    assert time.thread_time() - began < 0.5
+    assert time.thread_time() - began < 0.3  # as 100,000 characters in a second
 
 
 @pytest.mark.usefixtures("no_collector")
