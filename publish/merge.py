@@ -19,7 +19,6 @@ Not covered: models that AutoModelForCausalLM does not build, and adapters of tr
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shutil
 import tempfile
 import warnings
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError, MissingDependency
 from licensing.files import sync_folder
+from licensing.large_imports import import_large
 from publish.adapted_layers import AdaptedLayers
 from publish.adapter import ADAPTER_WEIGHTS, check_adapter
 from publish.base_model import BaseModel, TensorGroup, unproven
@@ -75,7 +75,7 @@ def require(*modules: str) -> None:
     """Raise MissingDependency, with the pip line, for the first module that is not installed."""
     for module in modules:
         try:
-            importlib.import_module(module)
+            import_large(module)
         except ModuleNotFoundError as error:
             if error.name != module:
                 raise  # the module is installed and one of its own imports is missing

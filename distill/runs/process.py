@@ -31,7 +31,7 @@ from distill.runs.facts import Facts
 from distill.runs.provenance import device
 from distill.runs.stage import RequestTimes, Stage, StageContext, decode, encode
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
-from synth.large_imports import import_large
+from licensing.large_imports import import_large
 
 __all__ = ["BOOT", "StageCrashed", "StageHost", "error_of", "import_path", "run_message"]
 

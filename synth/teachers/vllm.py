@@ -34,7 +34,7 @@ from importlib import metadata
 from typing import Any
 
 from licensing.errors import InputError
-from synth.large_imports import import_large
+from licensing.large_imports import import_large
 from synth.teachers.config import VllmTeacher
 from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import (

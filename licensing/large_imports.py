@@ -6,11 +6,14 @@ a quarter of the time that it takes, and at each later collection, of which an e
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 from types import ModuleType
 
 __all__ = ["import_large"]
+
+atexit.register(gc.unfreeze)  # the end of a process frees all: nanobind prints what it does not
 
 
 def import_large(name: str) -> ModuleType:
