@@ -224,11 +224,9 @@ def probe(
     if as_json:
         print_json(facts | ({"suites": [suite_json(result) for result in results]} if results else {}))
     else:
-        print_tables([*tables.probe_tables(facts), *tables.probe_tables(facts | {"rates": facts["by_mode"]})])
+        print_tables(tables.probe_tables(facts))
+        print_tables(tables.probe_tables({"rates": facts["by_mode"], "changes": ()}))
         print_tables(suite_tables(results) if results else [])
-        for change in facts["changes"]:
-            interval = f"{change['low']:+.3f} to {change['high']:+.3f}"
-            print(f"right, {change['b']} minus {change['a']}: {change['difference']:+.3f} ({interval})")
         print(f"{facts['leaks']} of {facts['n']} answers leak, at most {facts['high']:.3f} with 95 % confidence")
     if max_leak_rate is not None and facts["high"] > max_leak_rate:
         raise typer.Exit(1)

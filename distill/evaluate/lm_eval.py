@@ -24,6 +24,7 @@ from distill.evaluate.run import model_sampling
 from distill.models.folder import read_base
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_json
+from synth.sampling.config import PENALTIES
 from synth.teachers.config import TeacherConfig
 
 __all__ = ["TaskScore", "run_tasks"]
@@ -95,14 +96,18 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
         return "vllm", {"seed": config.seed, **config.engine_args}
     import torch
 
-    return "hf", {"batch_size": config.batch_size, "device": "cuda" if torch.cuda.is_available() else "cpu"}
+    arguments = {"batch_size": config.batch_size, "device": "cuda" if torch.cuda.is_available() else "cpu"}
+    if (positions := config.engine_args.get("max_model_len")) is not None:
+        arguments["max_length"] = positions
+    return "hf", arguments
 
 
 def _sampling(config: EvaluationSettings) -> dict[str, Any]:
     values: dict[str, Any] = {"max_gen_toks": config.max_new_tokens, "do_sample": config.temperature > 0}
+    options = config.sampling_options
     if config.temperature > 0:
-        values |= {"temperature": config.temperature, "top_p": config.top_p, **config.sampling_options}
-    return values
+        return values | {"temperature": config.temperature, "top_p": config.top_p, **options}
+    return values | {name: value for name, value in options.items() if name in PENALTIES}
 
 
 def _task(name: str, task_names: Sequence[str]) -> str:

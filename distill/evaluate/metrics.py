@@ -19,7 +19,7 @@ from distill.runs.facts import STUDENT, Comparison, Estimate, Score
 from licensing.errors import InputError
 from synth.problems.problem import Prompt, canonical_json
 
-__all__ = ["MIN_FAMILIES", "EvalReport", "families_of", "summarise"]
+__all__ = ["MIN_FAMILIES", "EvalReport", "compare", "families_of", "summarise"]
 
 MIN_FAMILIES = 6
 """With fewer families their variance cannot be estimated, and no permutation of five signs is significant at 5 %: the
@@ -94,7 +94,7 @@ def summarise(
     reference = STUDENT if STUDENT in names else names[-1]
     if with_best:
         reference = max(scores, key=lambda score: score.value).model
-    comparisons = _comparisons({name: _correct(answers[name], judged) for name in names}, reference, of)
+    comparisons = compare({name: _correct(answers[name], judged) for name in names}, reference, of)
     interval = f"95 %, over {units}: Wilson's for scores, adjusted Wald for paired differences"
     return EvalReport(scores=tuple(scores), comparisons=tuple(comparisons), interval=interval)
 
@@ -182,7 +182,11 @@ def _majority(rows: Sequence[Row]) -> float:
 # --- two models --------------------------------------------------------------------------------------------------
 
 
-def _comparisons(correct: Mapping[str, Sequence[float]], b: str, clusters: Sequence[str] | None) -> list[Comparison]:
+def compare(correct: Mapping[str, Sequence[float]], b: str, clusters: Sequence[str] | None) -> list[Comparison]:
+    """Model ``b`` minus each other one, on the same problems in the same order; Holm's correction is over them all.
+
+    ``correct``: (problems,) item means of each model. ``clusters``: the family of each problem.
+    """
     pairs = {a: paired_difference(correct[a], correct[b], clusters) for a in correct if a != b}
     adjusted = holm([pair.p for pair in pairs.values()])
     return [

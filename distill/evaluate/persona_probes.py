@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 from distill.config.recipe import EvaluationSettings
 from distill.evaluate.answers import AnswerStore
+from distill.evaluate.metrics import compare
 from distill.evaluate.run import OneEngine, run_model
-from distill.evaluate.statistics import mean_interval, paired_difference
-from distill.runs.facts import PersonaProbes, ProbeChange, ProbeRates, Rate
+from distill.evaluate.statistics import mean_interval
+from distill.runs.facts import PersonaProbes, ProbeRates, Rate
 from distill.runs.stage import Reporter
 from publish.chat_template import TEMPLATE_FILE, strip_persona
 from synth.persona.config import PersonaConfig
@@ -30,7 +31,7 @@ from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 
 __all__ = [
-    "MAX_NEW_TOKENS", "System", "ask_probes", "change_of", "own_template", "probe_facts", "probe_settings",
+    "MAX_NEW_TOKENS", "System", "ask_probes", "own_template", "probe_facts", "probe_settings",
     "rates_of",
 ]  # fmt: skip
 
@@ -131,21 +132,13 @@ def rates_of(rows: Sequence[Mapping[str, Any]], name: str | None = None) -> Prob
     )
 
 
-def change_of(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> ProbeChange:
-    """The change of the share of right answers, on the same probes in the same order."""
-    a, b = ([float(row["answer"]["right"]) for row in rows] for rows in (before, after))
-    pair = paired_difference(a, b, [row["family"] for row in before])
-    return ProbeChange(
-        a=before[0]["model"], b=after[0]["model"], difference=pair.difference, low=pair.low, high=pair.high, p=pair.p
-    )
-
-
 def probe_facts(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], student: str) -> PersonaProbes:
     """The rates of every model, and the leaks of the ``student``, by which a release is gated."""
     rates = tuple(rates_of(rows) for rows in rows_by_model.values())
     own = next(row for row in rates if row.model == student)
-    changes = tuple(change_of(rows, rows_by_model[student]) for name, rows in rows_by_model.items() if name != student)
-    return PersonaProbes(leaks=own.leaks, n=own.n, high=own.leak_rate.high, rates=rates, changes=changes)
+    right = {name: [float(row["answer"]["right"]) for row in rows] for name, rows in rows_by_model.items()}
+    changes = compare(right, student, [row["family"] for row in rows_by_model[student]])
+    return PersonaProbes(leaks=own.leaks, n=own.n, high=own.leak_rate.high, rates=rates, changes=tuple(changes))
 
 
 def _messages(probe: Probe, system: System) -> tuple[dict[str, str], ...]:

@@ -23,7 +23,7 @@ from licensing.files import read_json
 from synth.problems.problem import Prompt, canonical_json
 from synth.problems.prompt_template import PromptTemplate
 from synth.reasoning import split_reasoning
-from synth.sampling.config import SAMPLING_OPTIONS
+from synth.sampling.config import PENALTIES, SAMPLING_OPTIONS
 from synth.teachers.build import build_teacher
 from synth.teachers.config import AutoTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.teachers.mixture import TeachersConfig, members_of
@@ -93,9 +93,9 @@ def scored_teachers(config: EvaluateConfig, teacher: TeachersConfig) -> dict[str
 def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> EvaluationSettings:
     """``config`` with the sampling values under which one model is asked: its own unless ``sampling`` is "model".
 
-    They are then those of the model's generation_config.json, where a value that the file does not name is off:
-    without ``do_sample`` it is greedy, as in transformers. Raises InputError where the model is no folder or snapshot
-    of this machine, has no such file, or one whose values cannot be used.
+    They are then those of the model's generation_config.json, where a value that the file does not name is off: without
+    ``do_sample`` it is greedy, as in transformers, and only its penalties count. Raises InputError where the model is
+    no folder or snapshot of this machine, has no such file, or one whose values cannot be used.
     """
     if config.sampling == "recipe":
         return config
@@ -115,6 +115,8 @@ def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> Evalua
         values["temperature"] = 1.0
         values |= {name: stated[name] for name in values if stated.get(name) is not None}
         values["top_k"] = values["top_k"] or None  # 0 is off in transformers
+    else:
+        values |= {name: stated[name] for name in PENALTIES if stated.get(name) is not None}
     try:
         return type(config).model_validate(config.model_dump() | values | {"sampling": "recipe"})
     except ValidationError as error:

@@ -68,7 +68,7 @@ def score_table(scores: Rows, caption: str = "Scores on held-out problems") -> T
     return Table(caption, header, rows, right=len(header) - 1)
 
 
-def comparison_table(comparisons: Rows) -> Table:
+def comparison_table(comparisons: Rows, caption: str = "Paired comparisons") -> Table:
     """Paired differences on the same problems; beside each one that may be chance what would have been noticed."""
     rows = []
     for row in comparisons:
@@ -90,7 +90,7 @@ def comparison_table(comparisons: Rows) -> Table:
     header = (
         "Difference", "Value", "95 % interval", "p", "p, Holm", "Reading", "Detectable from", "Problems needed"
     )  # fmt: skip
-    return Table(f"Paired comparisons{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
+    return Table(f"{caption}{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
 
 
 def answer_tables(scores: Rows) -> list[Table]:
@@ -149,10 +149,13 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def probe_tables(probes: Mapping[str, Any]) -> list[Table]:
-    """What each model says of its identity (facts ``PersonaProbes``): answers, and think blocks where there are any."""
+    """What each model says of its identity (facts ``PersonaProbes``): answers, and think blocks where there are any;
+    the student's share of right answers beside the others'."""
     tables = [_probe_table(probes["rates"], "answer", "Who it says it is, in its answers")]
     if any(row["thinking"] for row in probes["rates"]):
         tables.append(_probe_table(probes["rates"], "thinking", "Who it says it is, in what it thinks"))
+    if probes["changes"]:
+        tables.append(comparison_table(probes["changes"], "Right about who it is, paired"))
     return tables
 
 

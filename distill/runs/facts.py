@@ -17,7 +17,7 @@ from distill.config.train import FIRST_STUDENT
 __all__ = [
     "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
     "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogitsFacts", "LogprobsFacts", "PackageFacts",
-    "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "RouteFacts", "SampleFacts",
+    "PersonaProbes", "PrepareFacts", "ProbeRates", "Rate", "ReplayFacts", "RouteFacts", "SampleFacts",
     "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
@@ -409,25 +409,15 @@ class ProbeRates(Facts):
     stop_rate: float
 
 
-class ProbeChange(Facts):
-    """The share of right answers of ``b`` minus that of ``a`` on the same probes, by families."""
-
-    a: str
-    b: str
-    difference: float
-    low: float
-    high: float
-    p: float
-
-
 class PersonaProbes(Facts):
-    """``leaks`` of ``n`` answers of the student, and the upper end of its interval: what a release is gated by."""
+    """``leaks`` of ``n`` answers of the student, and the upper end of its interval: what a release is gated by.
+    ``changes``: its share of right answers beside every other model's, on the same probes."""
 
     leaks: int
     n: int
     high: float
     rates: tuple[ProbeRates, ...]
-    changes: tuple[ProbeChange, ...]
+    changes: tuple[Comparison, ...]
 
 
 class EvaluateFacts(Facts):

@@ -138,7 +138,8 @@ class EscalateConfig(Section):
     tokens: int | None = Field(None, ge=1, description="A separate budget: tokens generated for escalations.")
 
 
-SAMPLING_OPTIONS = ("top_k", "min_p", "repetition_penalty", "presence_penalty")
+PENALTIES = ("repetition_penalty", "presence_penalty")  # of greedy decoding too
+SAMPLING_OPTIONS = ("top_k", "min_p", *PENALTIES)
 
 
 class SamplingOptions(Section):

