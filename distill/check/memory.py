@@ -35,6 +35,7 @@ from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.context import attended, check_context_layers
 from distill.train.loss import MOST_LOGITS
+from distill.train.weights import adapted, built
 from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS
 from licensing.errors import InputError, MissingDependency
 
@@ -238,24 +239,9 @@ def forecast_distillation(
 
 def _weights(folder: Path, dtype: str) -> int:
     """Bytes of a model's weights in ``dtype``."""
-    import torch
 
-    with torch.device("meta"):
-        model = _built(folder, getattr(torch, dtype))
+    model = built(folder, dtype)
     return sum(one.numel() * one.element_size() for one in model.parameters())
-
-
-def _built(config: Path, dtype: Any) -> Any:
-    """A model without its data. Raises InputError where transformers cannot build it."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(config, trust_remote_code=False), dtype=dtype
-        )
-    except Exception as error:  # each configuration checks its fields in its own way, and so does each model
-        what = f"transformers cannot build the model: {' '.join(str(error).split())}"
-        raise InputError(what, where=str(config)) from error
 
 
 @dataclass
@@ -320,13 +306,10 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
 
 def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
     """The model of the training without its data, as ``distill.train.sft`` opens it."""
-    import torch
-
     from distill.train.attention import register_packed_attention
-    from distill.train.weights import adapted
 
     lora = isinstance(student.method, LoraMethod)
-    model = _built(config, torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32)
+    model = built(config, "bfloat16" if lora and dtype == "bfloat16" else "float32")
     parts = student.parallel.context_parallel_size
     if model.config._attn_implementation == "sdpa":  # without a mask, as packed rows are trained
         model.set_attn_implementation(_register_gathered(parts) if parts > 1 else register_packed_attention())

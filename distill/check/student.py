@@ -9,16 +9,17 @@ from typing import Any
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base, made_up_trace
-from distill.config.recipe import LoraMethod, RandomBase, Recipe
+from distill.config.recipe import LoraMethod, Recipe
 from distill.models.folder import BaseFolder, ask_hub
 from distill.models.tokens import RowRefused, Tokens
 from distill.models.vocabulary import embedding_rows
 from distill.train.context import check_context_layers
+from distill.train.weights import built, check_further_weights
 from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files
 from synth.sampling.config import TeacherSampling
 
-__all__ = ["check_student", "position_limit"]
+__all__ = ["check_student", "position_limit", "require_trainable"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _UNTRAINED = 0.05
@@ -29,7 +30,7 @@ _EMBEDDINGS = ("embed_tokens", "wte", "lm_head")
 def check_student(recipe: Recipe) -> Iterator[Finding]:
     """Findings on the base's template and tokens, on lengths, and on the modules that LoRA is to adapt.
 
-    Not covered: whether the weights load; a base that the run fetches.
+    Not covered: whether the weights load; a base that the run fetches (``require_trainable``).
     """
     student = recipe.student
     with final_base(recipe) as base:
@@ -38,14 +39,29 @@ def check_student(recipe: Recipe) -> Iterator[Finding]:
                 ask_hub(student.base, student.revision, "student.base")
             yield Finding("note", "student", f"{student.public_id} is fetched by the run: its template is checked then")
             return
-        where = student.public_id if isinstance(student.base, RandomBase) else str(base.folder)
-        yield from _tokens(recipe, base, where)
-        yield from _lengths(recipe, base.config)
-        if student.parallel.context_parallel_size > 1:
-            yield from _context_layers(base, student.max_length)
-        if isinstance(student.method, LoraMethod):
-            yield from _target_modules(student.method, base)
-            yield from _end_of_turn_embedding(student.method, base)
+        yield from _findings(recipe, base)
+
+
+def require_trainable(recipe: Recipe, base: BaseFolder) -> None:
+    """Raise InputError for the first error that ``check_student`` would find, on the base that the run prepared.
+
+    One that is fetched was not on this machine when the recipe was checked.
+    """
+    for finding in _findings(recipe, base):
+        if finding.level == "error":
+            raise InputError(finding.what, where=finding.where, hint=finding.hint)
+
+
+def _findings(recipe: Recipe, base: BaseFolder) -> Iterator[Finding]:
+    student = recipe.student
+    yield from _tokens(recipe, base, student.base if isinstance(student.base, str) else student.public_id)
+    yield from _lengths(recipe, base.config)
+    if student.parallel.context_parallel_size > 1:
+        yield from _context_layers(base, student.max_length)
+    if isinstance(student.method, LoraMethod):
+        yield from _target_modules(student.method, base)
+        yield from _further_weights(student.method, base)
+        yield from _end_of_turn_embedding(student.method, base)
 
 
 def position_limit(config: Mapping[str, Any]) -> int | None:
@@ -168,6 +184,21 @@ def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
     if tied and embeddings:
         hint = "leave it out: a merged adapter on one of two tied matrices changes both"
         yield _error(f"{embeddings[0]} shares its weights (tie_word_embeddings)", where, hint)
+
+
+def _further_weights(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
+    """``modules_to_save`` and ``target_parameters``, on the model without its weights."""
+    if not (method.modules_to_save or method.target_parameters):
+        return
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        what = f"modules_to_save and target_parameters are not checked: that needs {' and '.join(missing)}"
+        yield Finding("note", "student", what, "student.method")
+        return
+    try:
+        check_further_weights(built(base.folder), method)
+    except InputError as error:
+        yield Finding("error", "student", error.what, error.where, error.hint, InputError.exit_code)
 
 
 def _end_of_turn_embedding(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:

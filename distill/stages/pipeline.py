@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.check.pair import require_turns, teacher_base
+from distill.check.student import require_trainable
 from distill.config.recipe import EvaluationSettings, Recipe
 from distill.evaluate.run import check_engine, check_sampling
 from distill.evaluate.suites.suite import find_suites
@@ -154,6 +155,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
+    require_trainable(recipe, read_base(prepared.path / MODEL))
     check_sampling(recipe.evaluate, prepared.path / MODEL)
     if recipe.release.compressed_types:
         check_compressible(read_base(prepared.path / MODEL).config)

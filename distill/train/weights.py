@@ -7,6 +7,7 @@ in a bfloat16 weight.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from typing import Any
 from distill.config.recipe import LoraMethod, StudentConfig
 from distill.models.folder import public_name
 from distill.train import parallel
+from licensing.errors import InputError
 from licensing.files import write_json
 
-__all__ = ["adapted", "open_base", "open_model", "save_adapter", "save_full", "trained_in_float32", "training_dtype"]
+__all__ = [
+    "adapted", "built", "check_further_weights", "open_base", "open_model", "save_adapter", "save_full",
+    "trained_in_float32", "training_dtype",
+]  # fmt: skip
 
 
 def training_dtype(dtype: str) -> str:
@@ -56,11 +61,45 @@ def open_base(student: StudentConfig, folder: Path, dtype: str) -> Any:
     )
 
 
+def built(config: Path, dtype: str = "float32") -> Any:
+    """The model of the folder or file ``config`` without its data, on torch's ``meta`` device. Raises InputError where
+    transformers cannot build it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(config, trust_remote_code=False), dtype=getattr(torch, dtype)
+            )
+    except Exception as error:  # each configuration checks its fields in its own way, and so does each model
+        what = f"transformers cannot build the model: {' '.join(str(error).split())}"
+        raise InputError(what, where=str(config)) from error
+
+
+def check_further_weights(model: Any, method: LoraMethod) -> None:
+    """Raise InputError for a module or parameter that LoRA is to train and the model does not have: PEFT leaves it out
+    in silence."""
+    modules = [name for name, _ in model.named_modules()]
+    parameters = [name for name, _ in model.named_parameters()]
+    for field, names in (("modules_to_save", modules), ("target_parameters", parameters)):
+        for one in getattr(method, field):
+            if not any(name == one or name.endswith(f".{one}") for name in names):
+                ends = sorted({re.sub(r"^.*\.\d+\.", "", name) for name in names if name})
+                raise InputError(
+                    f"the base has no {'module' if names is modules else 'parameter'} {one}",
+                    where=f"student.method.{field}",
+                    hint=f"it has {', '.join(ends[:20])}",
+                )
+
+
 def adapted(model: Any, method: LoraMethod) -> Any:
-    """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32."""
+    """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32. Raises InputError for what
+    ``check_further_weights`` refuses."""
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    check_further_weights(model, method)
     modules = method.target_modules
     result = get_peft_model(
         model,

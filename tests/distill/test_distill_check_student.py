@@ -100,6 +100,16 @@ def test_target_modules_that_training_or_export_would_refuse_are_refused(check, 
     assert what in finding.what
 
 
+@pytest.mark.slow
+def test_weights_that_lora_would_leave_out_in_silence_are_refused(check) -> None:
+    for field, entry in (("modules_to_save", "lm_haed"), ("target_parameters", "experts.gate_up_proj")):
+        finding = check(f"student.method={{kind: lora, {field}: [{entry}]}}")[-1]
+        assert (finding.level, finding.where) == ("error", f"student.method.{field}")
+        assert entry in finding.what
+    passed = "{kind: lora, modules_to_save: [embed_tokens, lm_head], target_parameters: [self_attn.q_proj.weight]}"
+    assert [one.level for one in check(f"student.method={passed}")] == ["ok"]
+
+
 def test_target_modules_that_are_there_pass(check) -> None:
     for modules in ("[q_proj, v_proj]", "[self_attn.q_proj]", '".*[qv]_proj"'):
         assert [one.level for one in check(f"student.method={{kind: lora, target_modules: {modules}}}")] == ["ok"]
@@ -228,3 +238,11 @@ def test_the_command_ends_with_the_code_of_its_findings(distill, base: Path) -> 
     answer = distill("check", SMOKE, *(option for field in fields for option in ("--set", field)))
     assert answer.code == 2
     assert "student.max_length: 1,025 tokens, and the base has 1,024 positions" in answer.err
+
+
+def test_a_run_refuses_its_prepared_base_before_a_token_is_sampled(distill, base, tmp_path: Path) -> None:
+    fields = (f"student.base={base}", "student.license=apache-2.0", "student.max_length=1025")
+    answer = distill("run", SMOKE, "--runs", tmp_path / "runs", *(part for one in fields for part in ("--set", one)))
+    assert (answer.code, "the base has 1,024 positions" in answer.err) == (2, True), answer.err
+    (run,) = (tmp_path / "runs").iterdir()
+    assert [stage.name for stage in (run / "stages").iterdir()] == ["prepare"]
