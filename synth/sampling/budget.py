@@ -145,8 +145,8 @@ class BudgetTracker:
         write_json(self._clock, {"seconds": self._seconds_before + self._saved - self._started})
 
     def note(self) -> str:
-        """For progress lines: what was spent of each limit, and the money where there is a price; in
-        the drain, that it is one."""
+        """For progress lines: what was spent of each limit, and the money where there is a price, and
+        whether requests are only awaited."""
         budget, parts = self.budget, []
         if budget.tokens is not None:
             parts.append(f"{self.spend.tokens:,} of {budget.tokens:,} tokens")

@@ -309,6 +309,14 @@ def test_a_drain_is_shorter_than_each_limit_of_time_and_part_of_no_key() -> None
             BudgetConfig(gpus=8, drain_s=3600, **limit)
 
 
+@pytest.mark.parametrize("seconds", [1800, 3500])
+def test_the_live_figure_says_when_requests_are_only_awaited(tmp_path: Path, seconds: int) -> None:
+    clock = tmp_path / "clock.json"
+    clock.write_text(json.dumps({"seconds": seconds}))
+    meter = BudgetTracker(BudgetConfig(hours=1, drain_s=600), clock=clock)
+    assert meter.note().endswith("those in flight are awaited") is (seconds > 3000)
+
+
 def test_the_live_figure_names_every_limit() -> None:
     meter = BudgetTracker(
         BudgetConfig(tokens=1000, hours=2, gpus=8, gpu_hours=16, money=3, price_per_million_tokens=1000)
