@@ -3,8 +3,8 @@
 Two kinds of limit. **Tokens** (and the part of the money that is a price of tokens) are reserved before they are
 spent: a request is sent only where the budget would hold if it and every request in flight ran to its token limit. So
 no generated token is over budget, no request in flight is dropped, and near the end fewer requests run at once. Less
-than one request's limit remains unused. **Time** (hours, GPU-hours, and their price) cannot be reserved: at the limit
-no request is sent any more, and those in flight are dropped.
+than one request's limit remains unused. **Time** (hours, GPU-hours, and their price) cannot be reserved: `drain_s`
+seconds before the limit no request is sent any more, and at the limit those in flight are dropped.
 
 Attempts that broke off and answers that were refused count, too: the sampler sends the next attempt, with a
 reservation of its own. Where an endpoint reports no token count, a text is charged at a token a byte, up to the
@@ -110,7 +110,14 @@ class BudgetTracker:
         """The name of the limit of time or money that is reached, or None; also saves the clock every few seconds."""
         if self._clock is not None and time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
-        budget, hours = self.budget, self.hours
+        return self._limit_of_time(self.hours)
+
+    def draining(self) -> str | None:
+        """The name of the limit of time or money that is reached in `drain_s` seconds, or None."""
+        return self._limit_of_time(self.hours + self.budget.drain_s / 3600)
+
+    def _limit_of_time(self, hours: float) -> str | None:
+        budget = self.budget
         if budget.hours is not None and hours >= budget.hours:
             return "hours"
         if budget.gpu_hours is not None and hours * budget.gpus >= budget.gpu_hours:
@@ -138,7 +145,8 @@ class BudgetTracker:
         write_json(self._clock, {"seconds": self._seconds_before + self._saved - self._started})
 
     def note(self) -> str:
-        """For progress lines: what was spent of each limit, and the money where there is a price."""
+        """For progress lines: what was spent of each limit, and the money where there is a price, and
+        whether requests are only awaited."""
         budget, parts = self.budget, []
         if budget.tokens is not None:
             parts.append(f"{self.spend.tokens:,} of {budget.tokens:,} tokens")
@@ -151,6 +159,8 @@ class BudgetTracker:
             parts.append(f"cost {cost:,.2f} of {budget.money:,.2f}")
         elif cost:
             parts.append(f"cost {cost:,.2f}")
+        if budget.drain_s and self.draining():
+            parts.append("no request is sent any more, those in flight are awaited")
         return ", ".join(parts)
 
 

@@ -104,6 +104,12 @@ class BudgetConfig(Section):
     hours: float | None = Field(None, gt=0, description="Wall hours of sampling, over all resumed runs.")
     gpus: int = Field(0, ge=0, description="Accelerators that sampling occupies, for `gpu_hours` and their price.")
     gpu_hours: float | None = Field(None, gt=0)
+    drain_s: float = Operational(
+        0.0,
+        ge=0,
+        description="So many seconds before a limit of time no request is sent any more: those in flight are awaited "
+        "until the limit.",
+    )
     money: float | None = Field(None, gt=0, description="In the currency of the prices.")
     price_per_million_tokens: float = Field(0.0, ge=0, description="Of generated tokens, thinking included.")
     price_per_million_prompt_tokens: float = Field(0.0, ge=0)
@@ -124,6 +130,18 @@ class BudgetConfig(Section):
             raise ValueError("gpu_hours needs the number of accelerators: set gpus")
         if self.price_per_gpu_hour and not self.gpus:
             raise ValueError("price_per_gpu_hour needs the number of accelerators: set gpus")
+        if self.drain_s:
+            hours = [self.hours] if self.hours else []
+            hours += [self.gpu_hours / self.gpus] if self.gpu_hours else []
+            per_hour = self.gpus * self.price_per_gpu_hour
+            hours += [self.money / per_hour] if self.money and per_hour else []
+            if not hours:
+                raise ValueError("drain_s needs a limit of time: set hours or gpu_hours, or leave drain_s out")
+            if self.drain_s >= 3600 * min(hours):
+                raise ValueError(
+                    f"drain_s {self.drain_s:g} leaves no time to send a request before the limit of time "
+                    f"({3600 * min(hours):g} s): lower drain_s or raise the limit"
+                )
         prices = (self.price_per_million_tokens, self.price_per_million_prompt_tokens, self.price_per_gpu_hour)
         prices += tuple(figure for price in self.prices.values() for _, figure in price)
         if self.money is not None and not any(prices):

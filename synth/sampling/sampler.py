@@ -84,8 +84,8 @@ class Sampler:
         self._waiting: list[deque[Slot]] = [deque() for _ in plan.teachers]
         self._cut: list[deque[tuple[Slot, int]]] = [deque() for _ in plan.teachers]
         self._allowed = self._done = self._failed = 0
-        self._out_of_time = False
-        self.reused = 0
+        self._draining: str | None = None  # the limit before or at which no request is sent any more
+        self.reused = self.awaited = self.abandoned = 0
         self.stopped: str | None = None
 
     def run(self) -> None:
@@ -135,7 +135,7 @@ class Sampler:
     def _feed(self) -> None:
         while True:
             for member, cut in enumerate(self._cut):
-                while cut and (self._out_of_time or self._router.free_slots(member) > 0):
+                while cut and (self._draining is not None or self._router.free_slots(member) > 0):
                     if not self._escalate(*cut[0]):
                         break
                     cut.popleft()
@@ -144,6 +144,7 @@ class Sampler:
                 if any(self._may_escalate(member) for member in range(len(self._cut))):
                     continue  # reading the store found more of them
                 return
+            self.stopped = self.stopped or self._draining
             if self.stopped is not None:
                 self._policy.skip(slot)
                 continue
@@ -180,10 +181,10 @@ class Sampler:
         return None
 
     def _may_send(self, member: int) -> bool:
-        return self.stopped is not None or self._router.free_slots(member) > 0
+        return (self.stopped or self._draining) is not None or self._router.free_slots(member) > 0
 
     def _may_escalate(self, member: int) -> bool:
-        free = self._out_of_time or self._router.free_slots(member) > 0
+        free = self._draining is not None or self._router.free_slots(member) > 0
         return bool(self._cut[member]) and free and not self._escalating()
 
     def _change_turns(self) -> bool:
@@ -225,7 +226,9 @@ class Sampler:
         else:
             request = self._plan.escalation(slot)
         prompt_tokens = row["prompt_tokens"] or _estimated_prompt_tokens(request)
-        if not self._out_of_time:
+        if self._draining is not None:
+            self.stopped = self.stopped or self._draining
+        else:
             in_store = self._selection.find(request.request_id) is not None
             if not in_store and self._send(_Sending(slot, request, prompt_tokens, row_id, continued)):
                 return True
@@ -253,6 +256,7 @@ class Sampler:
         self._router.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
         row = self._row(sending, completion)
         row_id = self._store.append(row, logprobs=self._logprobs(sending, completion))
+        self.awaited += self._draining is not None
         self._to_retry.discard(row_id)
         self._budget.generated += completion.completion_tokens or 0
         spent = completion.completion_tokens
@@ -381,10 +385,14 @@ class Sampler:
             )
 
     def _check_time(self) -> None:
-        if self._out_of_time or (limit := self._budget.out_of_time()) is None:
+        """Send no more from the drain on; at the limit, abandon what is in flight."""
+        limit = self._budget.out_of_time()
+        self._draining = self._draining or limit or self._budget.draining()
+        if limit is None or not self._in_flight:
             return
-        self.stopped, self._out_of_time = limit, True
+        self.stopped = limit
         abandoned = list(self._in_flight.values())
+        self.abandoned = len(abandoned)
         self._in_flight.clear()
         for sending in abandoned:
             if sending.cut is not None:

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +24,10 @@ from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
 from synth.sampling.policy import UNJUDGED_LIMIT
 from synth.sampling.selection import SampleSummary
+from synth.section import key_dump
 from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
-from synth.teachers.teacher import Completion, Request
+from synth.teachers.teacher import Completion, FinishReason, Request, Teacher
 from synth.verify.verdict_store import VerdictStore
 
 FAKE = FakeTeacher(latency_s=0.0, concurrency=4, accuracy=0.4, seed=3)
@@ -201,6 +204,117 @@ def test_hours_count_over_resumed_runs_and_end_cleanly(tmp_path: Path) -> None:
         counts.append(summary.rows)
     assert 0 < counts[0] < 320
     assert counts[1] == counts[0]  # its time was up before it began
+
+
+class TimedTeacher(Teacher):
+    """Four places, and a clock of its own: each poll takes ten seconds and answers the oldest request."""
+
+    model, engine = "timed", "timed 1"
+
+    def __init__(self, finish_reason: FinishReason = "stop", *, retry: bool = False) -> None:
+        self.now = 0.0
+        self.sent_at: list[float] = []
+        self.answered: list[str] = []
+        self._in_flight: list[str] = []
+        self._finish_reason, self._retry = finish_reason, retry
+
+    @property
+    def capacity(self) -> int:
+        return 4 - len(self._in_flight)
+
+    def submit(self, request: Request) -> None:
+        self.sent_at.append(self.now)
+        self._in_flight.append(request.request_id)
+
+    def poll(self) -> list[Completion]:
+        return self.poll_for(10)
+
+    def poll_for(self, seconds: float) -> list[Completion]:
+        self.now += 10
+        self.answered.append(self._in_flight.pop(0))
+        if self._retry:
+            return [Completion(self.answered[-1], "", "error", None, None, "broke off", retry=True)]
+        return [Completion(self.answered[-1], "text", self._finish_reason, 1, 1)]
+
+    def close(self) -> None:
+        self._in_flight.clear()
+
+
+@pytest.fixture
+def timed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SampleSummary]:
+    """Samples with a ``TimedTeacher``, by whose clock the budget's time passes."""
+
+    def timed(teacher: TimedTeacher, config: TeacherSampling, count: int = 40, out: str = "out") -> SampleSummary:
+        monkeypatch.setattr("synth.sampling.budget.time", SimpleNamespace(monotonic=lambda: teacher.now))
+        budget = BudgetTracker(config.budget, clock=tmp_path / "clock.json")
+        return draw(tmp_path, problems(count), config, FakeTeacher(model="timed"), teacher, out=out, budget=budget)
+
+    return timed
+
+
+def within_100_s(drain_s: float, **fields: Any) -> TeacherSampling:
+    return TeacherSampling(budget=BudgetConfig(hours=100 / 3600, drain_s=drain_s), **fields)
+
+
+@pytest.mark.parametrize(
+    ("drain_s", "sent", "awaited", "abandoned"), [(0, 13, 0, 3), (15, 12, 1, 2), (35, 10, 3, 0), (65, 7, 3, 0)]
+)
+def test_in_a_drain_nothing_is_sent_and_what_comes_before_the_limit_is_kept(
+    tmp_path: Path, timed_run: Callable[..., SampleSummary], drain_s: int, sent: int, awaited: int, abandoned: int
+) -> None:
+    config, teacher = within_100_s(drain_s), TimedTeacher()
+    summary = timed_run(teacher, config)
+    assert (len(teacher.sent_at), summary.awaited, summary.abandoned) == (sent, awaited, abandoned)
+    assert max(teacher.sent_at) < 100 - drain_s
+    assert [row["request_id"] for row in stored(tmp_path)] == teacher.answered
+    assert (summary.rows, summary.stopped) == (sent - abandoned, "hours")
+
+    again = TimedTeacher()
+    resumed = timed_run(again, config)
+    assert (again.sent_at, resumed.samples_digest, resumed.stopped) == ([], summary.samples_digest, "hours")
+
+
+def test_what_a_drain_left_out_is_drawn_with_a_larger_budget(
+    tmp_path: Path, timed_run: Callable[..., SampleSummary]
+) -> None:
+    first = timed_run(TimedTeacher(), within_100_s(35))
+    whole = TeacherSampling()
+    teacher = TimedTeacher()
+    resumed = timed_run(teacher, whole, out="whole")
+    assert (len(teacher.sent_at), resumed.reused, resumed.stopped) == (160 - first.rows, first.rows, None)
+    alone = draw(tmp_path / "alone", problems(40), whole, FakeTeacher(model="timed"), TimedTeacher())
+    assert resumed.samples_digest == alone.samples_digest
+
+
+def test_a_drain_in_which_the_last_samples_come_stops_nothing(timed_run: Callable[..., SampleSummary]) -> None:
+    summary = timed_run(TimedTeacher(), within_100_s(95), count=1)
+    assert (summary.rows, summary.abandoned, summary.stopped) == (4, 0, None)
+
+
+@pytest.mark.parametrize("teacher", [TimedTeacher("length"), TimedTeacher(retry=True)], ids=["cut", "broken off"])
+def test_a_drain_sends_neither_escalations_nor_second_attempts(
+    timed_run: Callable[..., SampleSummary], teacher: TimedTeacher
+) -> None:
+    summary = timed_run(teacher, within_100_s(95, escalate=EscalateConfig(max_new_tokens=2000)), count=1)
+    assert (teacher.sent_at, summary.rows, summary.stopped) == ([0, 0, 0, 0], 4, "hours")
+
+
+def test_a_drain_is_shorter_than_each_limit_of_time_and_part_of_no_key() -> None:
+    assert key_dump(BudgetConfig(hours=1, drain_s=600)) == key_dump(BudgetConfig(hours=1))
+    with pytest.raises(ValueError, match="drain_s needs a limit of time"):
+        BudgetConfig(tokens=1000, drain_s=600)
+    for limit in ({"hours": 1}, {"gpu_hours": 8}, {"money": 20, "price_per_gpu_hour": 2.5}):
+        assert BudgetConfig(gpus=8, drain_s=3599, **limit)
+        with pytest.raises(ValueError, match=r"drain_s 3600 leaves no time .* \(3600 s\)"):
+            BudgetConfig(gpus=8, drain_s=3600, **limit)
+
+
+@pytest.mark.parametrize("seconds", [1800, 3500])
+def test_the_live_figure_says_when_requests_are_only_awaited(tmp_path: Path, seconds: int) -> None:
+    clock = tmp_path / "clock.json"
+    clock.write_text(json.dumps({"seconds": seconds}))
+    meter = BudgetTracker(BudgetConfig(hours=1, drain_s=600), clock=clock)
+    assert meter.note().endswith("those in flight are awaited") is (seconds > 3000)
 
 
 def test_the_live_figure_names_every_limit() -> None:
