@@ -1,6 +1,7 @@
 """How fast verdicts come beside plain math-verify: run it by hand, the last line of ``--json`` is one object.
 
-    python tests/bench/verify_speed.py --json [--problems 400] [--samples 4] [--workers 2] [--rows FILE]
+    python tests/bench/verify_speed.py --json [--problems 400] [--samples 4] [--workers 2]
+        [--rows FILE] [--code FILE...]
 
 ratio           our rows/s over those of a plain loop of ``math_verify.verify(parse(gold), parse(response))`` in one
                 process, on the same rows in the same run. Ours includes the start of the workers (``start_s``: until
@@ -8,7 +9,10 @@ ratio           our rows/s over those of a plain loop of ``math_verify.verify(pa
 agree           the share of rows on which the two say the same; where they differ is listed with ``--differences``.
 code            programs of HumanEval's size a second, each with a failing twin, in the sandbox, with its start
                 (``sandbox_start_s``: probing included). ``bare_programs_per_s``: a plain interpreter for each, isolated
-                from nothing, as many at once. ``code_right``: the share of verdicts that are as they should be.
+                from nothing, as many at once; ``code_ratio``: ours over theirs. ``code_right``: the share of verdicts
+                that are as they should be.
+solutions       of each ``--code`` file, rows with `tests`, `entry_point` and a solution (`code`, or `answer`, which
+                continues `prompt` where it is indented): solutions taken for correct, programs that return None not.
 
 Rows: problems made here, several samples each as a teacher would give them (right, near misses, unfinished ones), two
 thirds with a number for an answer, the rest with fractions, roots, tuples, intervals, units and polynomials. With
@@ -155,8 +159,31 @@ def bench_code(count: int, workers: int) -> dict[str, Any]:
         "programs": len(given),
         "code_programs_per_s": round(len(given) / our_s, 1),
         "bare_programs_per_s": round(len(given) / bare_s, 1),
+        "code_ratio": round(bare_s / our_s, 2),
         "sandbox_start_s": round(start_s, 2),
         "code_right": round(right / len(given), 4),
+    }
+
+
+def bench_solutions(file: Path, workers: int) -> dict[str, int]:
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verifier import verify_rows
+
+    pairs: list[dict[str, Any]] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        body = row.get("code") or row["answer"]
+        code = row["prompt"] + body if body[:1].isspace() else body
+        empty = f"def {row['entry_point']}(*args, **kwargs):\n    return None\n"
+        pairs += [
+            {"kind": "code", "completion": program, "tests": row["tests"], "entry_point": row["entry_point"]}
+            for program in (code, empty)
+        ]
+    verdicts = [row["verdict"] for row in verify_rows(pairs, VerifyConfig(workers=workers))]
+    return {
+        "rows": len(pairs) // 2,
+        "solutions_correct": verdicts[::2].count("correct"),
+        "empty_not_correct": sum(one != "correct" for one in verdicts[1::2]),
     }
 
 
@@ -168,6 +195,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--programs", type=int, default=328)
     parser.add_argument("--rows", type=Path, help="jsonl with `answer` and `response`")
+    parser.add_argument("--code", type=Path, nargs="+", default=[], help="jsonl with `tests` and solutions")
     parser.add_argument("--differences", action="store_true", help="list the rows on which the two differ, on stderr")
     options = parser.parse_args()
     if options.rows:
@@ -176,6 +204,7 @@ def main() -> None:
         given = rows(options.problems, options.samples)
     found = bench_math(given, options.workers, options.differences)
     found |= bench_code(options.programs, options.workers)
+    found |= {"solutions": {file.stem: bench_solutions(file, options.workers) for file in options.code}}
     if options.json:
         print(json.dumps(found))
     else:
