@@ -32,6 +32,7 @@ from distill.release.formats import check_formats
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
+from distill.train.distillation import TRL_INSTALL, require_trl
 from distill.train.launch import check_keeps_checkpoints
 from distill.train.rollouts import rollout_bytes
 from licensing.audit import audit
@@ -121,7 +122,7 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         modules["deepspeed"] = "pip install 'distill-release[deepspeed]'"
     modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}
     if recipe.train.stages != ("sft",):
-        modules |= {name: f"pip install {name}" for name in ("trl", "datasets")}
+        modules |= {"trl": TRL_INSTALL, "datasets": "pip install datasets"}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
     if recipe.evaluate.inspect_log:
@@ -133,6 +134,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         yield Finding(
             "error", "parts", f"{name} is not installed", hint=modules[name], exit_code=MissingDependency.exit_code
         )
+    if "trl" in modules and "trl" not in missing:
+        require_trl("train.stages")
     if not missing:
         yield Finding("ok", "parts", f"{', '.join(modules)} are installed")
 

@@ -1,5 +1,6 @@
 """On-policy distillation: whether its prompts leave room for answers, in the positions of a teacher with another
-tokenizer, too; how many tokens student and teacher take; whether served teachers score, and which one what."""
+tokenizer, too; how many tokens student and teacher take; whether served teachers score, which one what, and what that
+costs their servers."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from distill.check.problems import LoadProblems
 from distill.check.student import position_limit
 from distill.config.recipe import Recipe
 from distill.models.folder import BaseFolder, read_base
-from distill.models.vocabulary import tokenizer_of
+from distill.models.vocabulary import embedding_rows, tokenizer_of, vocabulary_size
 from distill.release.lineage import is_on_hub
 from distill.train.across_tokenizers import teacher_prompt
 from distill.train.routes import find_routes, require_routes
@@ -27,10 +28,12 @@ from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import Prompt
 
-__all__ = ["check_on_policy", "check_routes", "check_teacher_server", "prompt_lengths"]
+__all__ = ["SCORED_AT_ONCE", "check_on_policy", "check_routes", "check_teacher_server", "prompt_lengths"]
 
 _MOST_PROMPTS = 1_000
 """Prompts that are tokenised, at equal distances: their lengths are close to those of all."""
+SCORED_AT_ONCE = 1_024
+"""Tokens whose logits vLLM 0.32's model runner V2 holds at a time for prompt log-probabilities, whatever is asked."""
 
 
 def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
@@ -119,8 +122,9 @@ def check_routes(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
 
 
 def check_teacher_server(recipe: Recipe, where: str, load: LoadProblems) -> Iterator[Finding]:
-    """What the server of a served teacher takes for one answer, the longest, and so for all that it scores. ``where``:
-    the teacher's place in the recipe. ``load``: as ``problems_of``. Raises as ``require_server``."""
+    """What the server of a served teacher takes for one answer, the longest, and so for all that it scores, after what
+    any vLLM 0.32 computes and holds for it. ``where``: the teacher's place in the recipe. ``load``: as ``problems_of``.
+    Raises as ``require_server``."""
     config, length = recipe.train.on_policy, recipe.student.max_length
     assert config is not None
     teacher, answers = config.logits_teachers[where], config.steps * config.batch_size
@@ -133,13 +137,25 @@ def check_teacher_server(recipe: Recipe, where: str, load: LoadProblems) -> Iter
             "note", "teacher server", "no revision: a digest of the folder says nothing of the weights that are served",
             f"{where}.revision", "name the commit that the server loads",
         )  # fmt: skip
-    server = require_server(read_base(Path(teacher.model).expanduser(), served=True), teacher, length, where)
+    base = read_base(Path(teacher.model).expanduser(), served=True)
+    row = embedding_rows(base) or vocabulary_size(base.folder)
+    yield Finding(
+        "ok", "teacher server",
+        "vLLM 0.32 reads no prefix cache for log-probabilities of a prompt: each answer's prompt is computed again; "
+        f"{length:,} tokens x {row:,} logits in fp32 are {_gib(length * row)}, of which model runner V2 holds at most "
+        f"{SCORED_AT_ONCE:,} tokens at a time ({_gib(SCORED_AT_ONCE * row)}), V1 (no Triton) those of a step",
+    )  # fmt: skip
+    server = require_server(base, teacher, length, where)
     yield Finding(
         "ok", "teacher server",
         f"{teacher.public_id} is {server.model} on {server.engine}: {length:,} tokens are scored in "
         f"{server.seconds:.2f} s and {server.size / 2**20:.2f} MiB; {answers:,} answers of that length, one after "
         f"another, in {answers * server.seconds / 3600:.2g} h and {answers * server.size / 2**30:.2g} GiB",
     )  # fmt: skip
+
+
+def _gib(logits: int) -> str:
+    return f"{logits * 4 / 2**30:.3g} GiB"
 
 
 def prompt_lengths(recipe: Recipe, prompts: Sequence[Prompt]) -> list[int] | None:

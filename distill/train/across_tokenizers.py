@@ -30,13 +30,11 @@ from typing import Any
 from distill.config.train import OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import same_texts
+from distill.train.distillation import TRL_INSTALL
 from distill.train.rollouts import RolloutLog
 from licensing.errors import InputError, MissingDependency
 
 __all__ = ["across_tokenizers_trainer", "prompt_row", "teacher_prompt"]
-
-_TESTED_TRL = "1.16.0"
-"""Methods of its ``ULDLoss`` and ``GOLDTrainer`` are overridden here, private ones among them."""
 
 
 def teacher_prompt(teacher: BaseFolder, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -185,5 +183,5 @@ def _require_overridden(kind: Any) -> None:
         raise MissingDependency(
             f"the {kind.__base__.__name__} of the installed TRL has no {', '.join(lacking)}",
             where="train.on_policy.across_tokenizers",
-            hint=f"pip install trl=={_TESTED_TRL}",
+            hint=TRL_INSTALL,
         )

@@ -13,8 +13,11 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from packaging.version import Version
 
 from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.config.train import LogitsConfig, OnPolicyConfig
@@ -26,11 +29,32 @@ from distill.train.arguments import common_arguments, set_trackers
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.metrics import StepLog, is_json
 from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32
-from licensing.errors import Refused
+from licensing.errors import MissingDependency, Refused
 
 __all__ = [
-    "logged_steps", "open_student", "resume_point", "save_student", "step_trainer", "token_weighted_trainer",
+    "TRL_INSTALL", "logged_steps", "open_student", "require_trl", "resume_point", "save_student", "step_trainer",
+    "token_weighted_trainer",
 ]  # fmt: skip
+
+_TRL = (1, 16)
+"""The minor version whose trainers are extended here, private methods and experimental modules among them: where
+another one calls them otherwise, the loss is another, without an error."""
+TRL_INSTALL = "pip install 'trl>=1.16,<1.17'"
+
+
+def require_trl(where: str) -> None:
+    """Raises MissingDependency where TRL is not installed, or in another minor version than these trainings are written
+    for. ``where``: their place in the recipe. Imports nothing."""
+    try:
+        version = metadata.version("trl")
+    except metadata.PackageNotFoundError as error:
+        raise MissingDependency("trl is not installed", where=where, hint=TRL_INSTALL) from error
+    if Version(version).release[:2] != _TRL:
+        raise MissingDependency(
+            f"TRL {version} is installed, and distillation extends private parts of {_TRL[0]}.{_TRL[1]}",
+            where=where,
+            hint=TRL_INSTALL,
+        )
 
 
 def resume_point(

@@ -32,6 +32,7 @@ from distill.train.batches import training_order
 from distill.train.distillation import (
     logged_steps,
     open_student,
+    require_trl,
     resume_point,
     save_student,
     step_trainer,
@@ -132,11 +133,11 @@ def train_logits(
     try:
         import datasets
         import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
-        import trl  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"distillation needs {error.name}", where="train.logits", hint=f"pip install {error.name}"
         ) from error
+    require_trl("train.logits")
 
     steps = max(1, round(config.num_train_epochs * len(captured) / config.batch_size))
     order = training_order(len(captured), steps * config.batch_size, student.seed)

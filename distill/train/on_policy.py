@@ -33,7 +33,14 @@ from distill.models.vocabulary import crop_vocabulary, require_shared, same_text
 from distill.runs.stage import Reporter
 from distill.train.across_tokenizers import across_tokenizers_trainer, prompt_row, teacher_prompt
 from distill.train.batches import training_order
-from distill.train.distillation import logged_steps, open_student, resume_point, save_student, step_trainer
+from distill.train.distillation import (
+    logged_steps,
+    open_student,
+    require_trl,
+    resume_point,
+    save_student,
+    step_trainer,
+)  # fmt: skip
 from distill.train.rollouts import RolloutLog
 from distill.train.self_teacher import check_examples_fit, privileged_context, self_teacher_trainer
 from distill.train.surroundings import surroundings
@@ -139,12 +146,12 @@ def train_on_policy(
     try:
         import datasets
         import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
-        import trl  # noqa: F401
         from transformers import GenerationConfig
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
         ) from error
+    require_trl("train.on_policy")
 
     base = read_base(start)
     teachers = config.logits_teachers

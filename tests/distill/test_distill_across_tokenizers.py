@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import json
 import shutil
@@ -171,6 +172,10 @@ def test_another_trl_is_named_before_its_loss_would_be_another(
     config = student("full", dtype="float32", max_length=64)
     with pytest.raises(MissingDependency, match="ULDLoss of the installed TRL has no _compute_hybrid_uld_loss"):
         on_policy(config, start, start, other, tmp_path, steps=1, **ACROSS)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.17.0")
+    with pytest.raises(MissingDependency, match=r"TRL 1\.17\.0 is installed") as caught:
+        on_policy(config, start, start, other, tmp_path, steps=1, **ACROSS)
+    assert caught.value.where == "train.on_policy"
 
 
 def cut(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:

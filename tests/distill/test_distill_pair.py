@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML, write_random_base
 from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
-from licensing.errors import InputError
+from distill.train.distillation import require_trl
+from licensing.errors import InputError, MissingDependency
 from synth.teachers.config import VllmServerTeacher
 
 VOCABULARY = 259  # three special tokens and the bytes
@@ -283,6 +285,31 @@ def test_check_counts_what_student_and_teacher_will_take(models) -> None:
     assert lengths is not None
     assert min(lengths) < max(lengths)
     assert f"reads at most {2000 + 20 * sum(lengths) / len(lengths):,.0f}," in work.what
+
+
+@pytest.mark.parametrize("version", ["1.15.3", "1.17.0.dev0", "2.16.0", None])
+def test_another_minor_version_of_trl_is_refused(version: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str) -> str:
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    with pytest.raises(MissingDependency) as caught:
+        require_trl("train.stages")
+    assert (caught.value.where, caught.value.hint) == ("train.stages", "pip install 'trl>=1.16,<1.17'")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.16.2")
+    require_trl("train.stages")
+
+
+@pytest.mark.slow
+def test_check_refuses_another_minor_version_of_trl(models, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.17.0" if name == "trl" else version(name))
+    config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
+    [error] = checked(config, subject="parts")
+    assert (error.level, error.where, error.exit_code) == ("error", "train.stages", MissingDependency.exit_code)
+    assert "TRL 1.17.0 is installed" in error.what
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import pytest
 from test_distill_train import student
 from test_distill_train_on_policy import PROMPTS, on_policy
 
-from distill.check.on_policy import check_teacher_server
+from distill.check.on_policy import SCORED_AT_ONCE, check_teacher_server
 from distill.check.problems import problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase, StudentConfig
@@ -143,14 +144,23 @@ def test_a_server_that_gives_logits_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_whose_teacher_is_served_nowhere_is_refused_before_anything_is_spent(distill, folder: Path) -> None:
-    changes = on_server(folder, f"http://127.0.0.1:{free_port()}")
+def test_a_recipe_whose_teacher_is_served_nowhere_is_refused_and_says_what_a_server_will_take(
+    distill, folder: Path, tmp_path: Path
+) -> None:
+    large = Path(shutil.copytree(folder, tmp_path / "large"))
+    config = json.loads((large / "config.json").read_text())
+    (large / "config.json").write_text(json.dumps(config | {"vocab_size": 151_936}))
+    changes = [*on_server(large, f"http://127.0.0.1:{free_port()}"), "student.max_length=8192"]
     answer = distill("check", SMOKE, *(part for change in changes for part in ("--set", change)), "--json")
-    _, one = (one for one in answer.json if one["subject"] == "teacher server")
+    _, cost, one = (one for one in answer.json if one["subject"] == "teacher server")
+    assert cost["level"] == "ok"
+    assert "each answer's prompt is computed again" in cost["what"]
+    assert "8,192 tokens x 151,936 logits in fp32 are 4.64 GiB" in cost["what"]
+    assert "at most 1,024 tokens at a time (0.58 GiB)" in cost["what"]
     assert one["level"] == "error"
     assert one["exit_code"] == MissingDependency.exit_code
     assert one["what"].startswith("no server answers for the teacher")
-    assert one["hint"] == f"start one: vllm serve MODEL --max-logprobs 20 --max-model-len {CONTEXT}"
+    assert one["hint"] == "start one: vllm serve MODEL --max-logprobs 20 --max-model-len 8193"
 
 
 def test_each_answer_is_scored_by_the_server_of_its_route_and_all_come_back_in_order() -> None:
@@ -229,7 +239,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_check_says_what_the_longest_answer_and_all_of_them_take(folder: Path, url: str) -> None:
     recipe = load_recipe(SMOKE, on_server(folder, url))
-    note, one = check_teacher_server(recipe, PLACE, partial(problems_of, recipe))
+    note, _, one = check_teacher_server(recipe, PLACE, partial(problems_of, recipe))
     assert (note.level, note.where) == ("note", "train.on_policy.teacher.revision")
     assert one.level == "ok"
     assert re.search(rf"is {folder} on vllm \S+: {CONTEXT - 1} tokens are scored in \d+\.\d\d s", one.what)
@@ -239,13 +249,23 @@ def test_check_says_what_the_longest_answer_and_all_of_them_take(folder: Path, u
     teachers = f"[{{{teacher}, where: {{answer: {{min: 60}}}}}}, {{{second}, name: b}}]"
     several = f"train.on_policy={{teachers: {teachers}, beta: 0, max_new_tokens: 8}}"
     recipe = load_recipe(SMOKE, [*on_server(folder, url)[:-1], several])
-    [first], [second] = (
+    [_, first], [_, second] = (
         [*check_teacher_server(recipe, f"train.on_policy.teachers.{number}", partial(problems_of, recipe))]
         for number in range(2)
     )
     own = sum(float(one.answer) >= 60 for one in problems_of(recipe).prompts)
     assert f"{math.ceil(1600 * own / 24):,} answers of that length" in first.what
     assert f"{math.ceil(1600 * (24 - own) / 24):,} answers of that length" in second.what
+
+
+@pytest.mark.slow
+def test_what_check_says_of_prompt_log_probabilities_is_so_in_the_installed_vllm() -> None:
+    pytest.importorskip("vllm")
+    from vllm import SamplingParams
+    from vllm.v1.worker.gpu.sample.prompt_logprob import CHUNK_SIZE
+
+    assert SamplingParams(prompt_logprobs=1).skip_reading_prefix_cache
+    assert CHUNK_SIZE == SCORED_AT_ONCE
 
 
 @pytest.mark.slow
