@@ -1,4 +1,4 @@
-"""The benchmark runs, and its last line is one JSON object. Its figures are not tested here, but what they count is."""
+"""The benchmark runs, and its last line is one JSON object. Of its figures those are tested that a run promises."""
 
 import json
 import subprocess
@@ -20,6 +20,6 @@ def test_the_last_line_is_one_object_that_counts_texts_and_verifications(policy:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["answers"] == 48 if policy == "fixed" else 36 <= found["answers"] <= 48
     assert found["text_bytes"] == 1000 * found["answers"]
-    assert found["written_ratio"] >= found["kept_ratio"] >= 1, "the sample log alone holds every text"
+    assert 1.1 >= found["written_ratio"] >= found["kept_ratio"] >= 1, "the sample log alone holds every text"
     assert found["by_file"]["store/samples.jsonl"] == 1
-    assert found["verifications_per_sample"] >= 1, "every text was verified, or the counter counts nothing"
+    assert found["verifications_per_sample"] == 1, "every text is verified once"

@@ -12,7 +12,8 @@ code            programs of HumanEval's size a second, each with a failing twin,
                 from nothing, as many at once; ``code_ratio``: ours over theirs. ``code_right``: the share of verdicts
                 that are as they should be.
 solutions       of each ``--code`` file, rows with `tests`, `entry_point` and a solution (`code`, or `answer`, which
-                continues `prompt` where it is indented): solutions taken for correct, programs that return None not.
+                continues `prompt` where it does not define it): which are not correct, and which are where the function
+                returns None.
 
 Rows: problems made here, several samples each as a teacher would give them (right, near misses, unfinished ones), two
 thirds with a number for an answer, the rest with fractions, roots, tuples, intervals, units and polynomials. With
@@ -165,26 +166,26 @@ def bench_code(count: int, workers: int) -> dict[str, Any]:
     }
 
 
-def bench_solutions(file: Path, workers: int) -> dict[str, int]:
+def bench_solutions(file: Path, workers: int) -> dict[str, Any]:
     from synth.verify.config import VerifyConfig
     from synth.verify.verifier import verify_rows
 
     pairs: list[dict[str, Any]] = []
+    names: list[str] = []
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         body = row.get("code") or row["answer"]
-        code = row["prompt"] + body if body[:1].isspace() else body
+        names.append(row["id"])
+        code = body if f"def {row['entry_point']}" in body else row["prompt"] + body
         empty = f"def {row['entry_point']}(*args, **kwargs):\n    return None\n"
         pairs += [
             {"kind": "code", "completion": program, "tests": row["tests"], "entry_point": row["entry_point"]}
             for program in (code, empty)
         ]
-    verdicts = [row["verdict"] for row in verify_rows(pairs, VerifyConfig(workers=workers))]
-    return {
-        "rows": len(pairs) // 2,
-        "solutions_correct": verdicts[::2].count("correct"),
-        "empty_not_correct": sum(one != "correct" for one in verdicts[1::2]),
-    }
+    judged = list(verify_rows(pairs, VerifyConfig(workers=workers)))
+    refused = {name: row["reason"] for name, row in zip(names, judged[::2], strict=True) if row["verdict"] != "correct"}
+    passed = [name for name, row in zip(names, judged[1::2], strict=True) if row["verdict"] == "correct"]
+    return {"rows": len(names), "solutions_not_correct": refused, "empty_correct": passed}
 
 
 def main() -> None:
