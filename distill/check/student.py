@@ -11,6 +11,7 @@ from distill.check.finding import Finding
 from distill.check.preview import final_base, made_up_trace
 from distill.config.recipe import LoraMethod, Recipe
 from distill.models.folder import BaseFolder, ask_hub
+from distill.models.prepare import pad_token
 from distill.models.tokens import RowRefused, Tokens
 from distill.models.vocabulary import embedding_rows
 from distill.train.context import check_context_layers
@@ -110,6 +111,11 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
         yield _error(
             "the last trained token is no stop token", where, "add it to generation_config.json's eos_token_id"
         )
+    if pad_token(base)[1] == base.stop_ids[0]:
+        yield Finding(
+            "note", "student", f"no token is free for padding: the release pads with {base.turn_end}, and trainers "
+            "that mask padding by token would teach it not to stop", where,
+        )  # fmt: skip
     opening, closing = tokens.turn.tags
     opened = f"{opening!r} opens" if opening else "the generation prompt opens"
     yield Finding(

@@ -27,7 +27,7 @@ from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_d
 from publish.weights import without_local_paths, write_object
 from synth.persona.config import PersonaConfig
 
-__all__ = ["inspect_base", "prepare"]
+__all__ = ["inspect_base", "pad_token", "prepare"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "vocab.txt")
 _OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -40,7 +40,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     """Write the prepared model to ``out`` (made anew) and return its facts, which hold no path and no date.
 
     Facts: template_digest, stop_tokens and stop_token_ids (the end of turn first), pad_token, pad_token_id,
-    pad_is_stop (no other token is free), persona_renders_once (null without a persona), persona_policy,
+    pad_is_stop (none that is no stop token is free), persona_renders_once (null without a persona), persona_policy,
     base {id, revision, files_digest (sha256 over name and sha256 of the files used), parameters_bytes}.
 
     Raises InputError: no such folder or hub id, no weights, pickled weights only, no chat template, a template without
@@ -57,7 +57,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     base = read_base(source, own_template(student))
 
     template = base.template if persona is None else add_persona(base.template, persona.default_system, persona.policy)
-    pad, pad_id = _pad_token(base)
+    pad, pad_id = pad_token(base)
     files_digest, size = _files_digest(base)
     if source != out:
         for name in base.weights:
@@ -103,8 +103,9 @@ def inspect_base(student: StudentConfig) -> BaseFolder | None:
 # --- writing the parts -------------------------------------------------------------------------------------------
 
 
-def _pad_token(base: BaseFolder) -> tuple[str, int]:
-    """A pad token that is no stop token where the vocabulary has one; else the end-of-sequence token.
+def pad_token(base: BaseFolder) -> tuple[str, int]:
+    """A pad token that is no stop token where the vocabulary has one; else a stop token that ends no turn; else the end
+    of turn.
 
     Trainers that mask by token would mask a pad token that is also a stop token out of the loss, and the student would
     never stop. Ours masks by position, but others may train on from this folder.
@@ -120,6 +121,9 @@ def _pad_token(base: BaseFolder) -> tuple[str, int]:
     for token in candidates:
         if token in free and token != bos:
             return token, free[token]
+    for token in (own, *embedded):
+        if token != bos and embedded.get(token or "") in base.stop_ids[1:]:
+            return str(token), embedded[str(token)]
     return base.turn_end, base.stop_ids[0]
 
 

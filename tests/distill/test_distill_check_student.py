@@ -64,6 +64,12 @@ def test_a_sound_student_is_told_how_its_thinking_is_written(check) -> None:
     assert "'<think>' opens the thinking, '</think>' closes it, <|im_end|> ends a turn" in finding.what
 
 
+def test_padding_with_the_end_of_turn_is_noted_where_nothing_else_is_free(check, base) -> None:
+    file = base / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bos_token": "<|endoftext|>", "pad_token": None}))
+    assert [(one.level, "pads with <|im_end|>" in one.what) for one in check()] == [("note", True), ("ok", False)]
+
+
 @pytest.mark.parametrize(
     "field", ["student.max_length", "evaluate.max_new_tokens", "evaluate.engine_args.max_model_len"]
 )
