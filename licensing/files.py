@@ -18,8 +18,8 @@ from typing import Any
 from licensing.errors import InputError, MissingDependency
 
 __all__ = [
-    "DISK_FULL", "disk_errors", "json_line", "link_or_copy", "read_json", "read_rows", "sync_folder", "write_json",
-    "write_lines", "write_rows", "write_text",
+    "DISK_FULL", "atomic", "commit", "disk_errors", "json_line", "link_or_copy", "read_json", "read_rows",
+    "sync_folder", "write_json", "write_lines", "write_rows", "write_text",
 ]  # fmt: skip
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -28,22 +28,37 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 
+def commit(temporary: Path, path: Path) -> None:
+    """fsync the file ``temporary``, rename it to ``path`` in the same folder, fsync the folder. Raises OSError."""
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())  # the name must not become durable before the content
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """The path of a temporary file beside ``path``, to be written and closed; it becomes ``path`` at the end.
+
+    A reader sees the old file or the new one. On an exception the temporary file is removed, and ``path`` is as it was.
+    Two processes that may write one ``path`` at the same time name a ``temporary`` of their own. Raises OSError.
+    """
+    temporary = temporary or path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        commit(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_lines(path: Path, chunks: Iterable[bytes]) -> None:
     """Write ``chunks`` to a temporary file beside ``path`` and rename it: a reader sees the old file or the new one.
 
     Raises OSError; the temporary file is removed then, and ``path`` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            out.writelines(chunks)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with atomic(path) as temporary, temporary.open("wb") as out:
+        out.writelines(chunks)
 
 
 def write_text(path: Path, text: str) -> None:

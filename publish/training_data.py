@@ -7,12 +7,12 @@ columns as every other. Each row carries its own lineage.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from licensing.errors import MissingDependency
+from licensing.files import commit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -135,7 +135,7 @@ def write_shards(
             writer.close()
     names = [f"train-{number:05}-of-{len(pending):05}.parquet" for number in range(len(pending))]
     for path, name in zip(pending, names, strict=True):
-        os.replace(path, out / name)
+        commit(path, out / name)
     return names
 
 

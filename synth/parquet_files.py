@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from licensing.files import disk_errors, sync_folder
+from licensing.files import atomic, disk_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,21 +26,16 @@ def write_parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.tmp")
     count, rows = 0, iter(rows)
-    try:
-        with disk_errors(path):
-            with temporary.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                while batch := [*itertools.islice(rows, _BATCH)]:
-                    count += len(batch)
-                    writer.write_table(_table(pa, batch, schema))
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with (
+        disk_errors(path),
+        atomic(path) as temporary,
+        temporary.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        while batch := [*itertools.islice(rows, _BATCH)]:
+            count += len(batch)
+            writer.write_table(_table(pa, batch, schema))
     return count
 
 

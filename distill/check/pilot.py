@@ -139,7 +139,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
 
     sampling = recipe.sample
     if not isinstance(sampling, TeacherSampling) or recipe.prompts is None:
-        raise InputError("traces brought along need no pilot", where="--pilot", hint="leave --pilot out")
+        raise InputError("imported traces need no pilot", where="--pilot", hint="leave --pilot out")
     held_out = load_prompts(recipe.evaluate.prompts, section="evaluate.prompts").prompts
     kept_out = {prompt.content_hash for prompt in held_out}
     whole = [

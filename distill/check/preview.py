@@ -116,7 +116,7 @@ def _made_up(recipe: Recipe) -> Iterator[dict[str, Any]]:
 
     if recipe.prompts is None:
         raise InputError(
-            "traces brought along are shown when they are selected",
+            "imported traces are shown when they are selected",
             where="sample",
             hint="`distill run RECIPE --until curate` takes no GPU",
         )

@@ -34,7 +34,8 @@ class PairMeasures:
 
     ``reverse_kl``: of the student from the teacher, in nats a token, over the shared vocabulary. ``overlap``: share of
     the 16 likeliest tokens of one that are among those of the other. ``student_mass``, ``teacher_mass``: probability
-    of each on the tokens that are among the 16 likeliest of both. ``stopped``: share of answers that end by themselves.
+    of each on the tokens that are among the 16 likeliest of both. ``stopped``: share of answers that stop
+    at a stop token.
     """
 
     rollouts: int

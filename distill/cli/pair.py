@@ -72,7 +72,8 @@ def pair(
         print_findings(findings)
         if measures is not None:
             print(
-                f"{measures.rollouts} answers ({measures.stopped:.0%} end by themselves), {measures.tokens:,} tokens: "
+                f"{measures.rollouts} answers ({measures.stopped:.0%} stop at a stop token), "
+                f"{measures.tokens:,} tokens: "
                 f"reverse KL {measures.reverse_kl:.4f} nats a token; of the {TOP} likeliest tokens of each "
                 f"{measures.overlap:.1%} are the other's, and hold {measures.student_mass:.1%} of the student's "
                 f"probability and {measures.teacher_mass:.1%} of the teacher's"

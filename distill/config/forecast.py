@@ -13,7 +13,7 @@ class StageRate(Section):
     tokens_per_second: float = Operational(gt=0, description="Of all its GPUs together: generated, or trained on.")
     gpus: int = Operational(0, ge=0, description="GPUs that the stage occupies.")
     price_per_gpu_hour: float = Operational(0.0, ge=0)
-    price_per_million_tokens: float = Operational(0.0, ge=0, description="Of a service.")
+    price_per_million_tokens: float = Operational(0.0, ge=0, description="Price of generated tokens of a service.")
 
 
 class TeacherForecast(Section):

@@ -286,7 +286,7 @@ class ReleaseConfig(Section):
     data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     allow: tuple[Allowance, ...] = Field(
         (),
-        description="Findings of the audit that you answer for: {code, because}; recorded in audit.json and the card.",
+        description="Findings of the audit that are waived: {code, because}; recorded in audit.json and the card.",
     )
     evaluation_items: bool = Field(
         True, description="Ship the held-out problems with the release's answers, so that others can score them again."

@@ -115,11 +115,13 @@ class OnPolicyConfig(Section):
     micro_batch_size: int = Operational(
         4, ge=1, description="Most answers in one forward pass; the largest divisor of `batch_size` is taken."
     )
-    learning_rate: float = Field(1e-5, gt=0, description="Constant.")
+    learning_rate: float = Field(1e-5, gt=0, description="Learning rate of the optimiser; constant.")
     beta: float = Field(
         1.0, ge=0, le=1, description="Divergence: 1 is the reverse KL, 0 the forward KL, between them Jensen-Shannon."
     )
-    temperature: float = Field(1.0, gt=0, description="Of the answers, and of both distributions.")
+    temperature: float = Field(
+        1.0, gt=0, description="Temperature at which answers are sampled and both distributions are compared."
+    )
     max_new_tokens: int = Field(512, ge=1, description="Tokens of an answer.")
 
     @model_validator(mode="after")
@@ -208,7 +210,7 @@ class LogitsConfig(Section):
     micro_batch_size: int = Operational(
         4, ge=1, description="Most traces in one forward pass; the largest divisor of `batch_size` is taken."
     )
-    learning_rate: float = Field(1e-5, gt=0, description="Constant.")
+    learning_rate: float = Field(1e-5, gt=0, description="Learning rate of the optimiser; constant.")
 
     @property
     def in_one_pass(self) -> int:

@@ -29,7 +29,7 @@ from distill.report.traces import MOST_TRACES, Counted, pack_traces
 from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError, MissingDependency
-from licensing.files import write_text
+from licensing.files import atomic, write_text
 from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["MOST_TRACES", "Report", "build_report"]
@@ -78,14 +78,8 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             chunks.seek(0)
             page = out / "report.html"
             temporary = page.with_name(f".{page.name}.{os.getpid()}.tmp")
-            try:
-                with temporary.open("w", encoding="utf-8") as stream:
-                    write_page(stream, title, description, content, counted, index, chunks)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(temporary, page)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with atomic(page, temporary), temporary.open("w", encoding="utf-8") as stream:
+                write_page(stream, title, description, content, counted, index, chunks)
         write_text(out / "report.md", markdown(title, description, content))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -179,7 +179,7 @@ def step_trainer(
             if "grad_norm" in logs:
                 log.write({"step": state.global_step, "seconds": log.seconds(), **logs})
                 length = logs["completions/mean_length"]
-                progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}, {length:.0f} tokens an answer")
+                progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}, {length:.0f} tokens per answer")
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             before_checkpoint()

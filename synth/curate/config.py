@@ -37,8 +37,12 @@ class FilterConfig(Section):
     voted_gold: bool = Field(False, description="Drop traces whose gold answer was elected by verify.majority.")
     in_process: bool = Field(False, description="Drop programs whose tests ran in one process with them.")
     licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep prompts under these licenses.")
-    min_tokens: int | None = Field(None, ge=1, description="Of a trace; one without a token count is dropped.")
-    max_tokens: int | None = Field(None, ge=1, description="Likewise.")
+    min_tokens: int | None = Field(
+        None, ge=1, description="Fewest tokens of a trace; one without a token count is dropped."
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="Most tokens of a trace; one without a token count is dropped."
+    )
     contaminated: bool = Field(True, description="Drop problems that overlap with a test set.")
     min_pass_rate: float | None = Field(None, ge=0, le=1, description="Of the problem; kind open passes.")
     max_pass_rate: float | None = Field(None, ge=0, le=1)

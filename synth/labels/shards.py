@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
+from licensing.files import commit
 from synth.decontaminate import Finder
 from synth.labels.config import LabelConfig
 from synth.labels.limits import mark, within
@@ -104,9 +105,7 @@ def label_shard(
         for writer in writers.values():
             writer.close()
     for kind, path in temporary.items():
-        with path.open("rb") as written:
-            os.fsync(written.fileno())  # the name must not become durable before what it names
-        os.replace(path, targets[kind])
+        commit(path, targets[kind])
 
 
 def _problem_labels(

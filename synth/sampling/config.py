@@ -203,7 +203,7 @@ class TeacherSampling(SamplingOptions):
     """Samples of the teacher: `num_samples` of every problem, or as many as another `policy` decides by verdicts."""
 
     source: Literal["teacher"] = "teacher"
-    num_samples: int = Field(4, ge=1, description="Of the fixed policy.")
+    num_samples: int = Field(4, ge=1, description="Samples of every problem, with the fixed policy.")
     temperature: float = Field(0.7, ge=0)
     temperatures: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (),

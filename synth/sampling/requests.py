@@ -226,13 +226,6 @@ class RequestPlan:
         """Every slot that the run may fill, problem by problem."""
         return itertools.product(range(len(self.prompts)), range(self.config.most_samples))
 
-    def request_ids(self) -> Iterator[str]:
-        """Every id that the run may use, escalations included, problem by problem."""
-        for slot in self.slots():
-            yield self.request_id(slot)
-            if self.config.escalate is not None:
-                yield self.escalated_request_id(slot)
-
 
 def first_requests(prompts: Sequence[Prompt], teacher: TeachersConfig, config: TeacherSampling) -> Iterator[Request]:
     """Every first request that the run may send, problem by problem. Raises InputError as ``RequestPlan`` does."""

@@ -131,7 +131,11 @@ class TeacherFields(Section):
         description="What stands before the thinking in the raw completion, line breaks included; empty where the "
         "chat template has already written it. For thinking that a server returns apart, it is put before it.",
     )
-    think_close: str = Field("</think>", min_length=1, description="Likewise between thinking and answer.")
+    think_close: str = Field(
+        "</think>",
+        min_length=1,
+        description="What stands between thinking and answer in the raw completion, line breaks included.",
+    )
 
     @property
     def public_id(self) -> str:

@@ -333,7 +333,7 @@ def test_think_tags_count_where_thinking_is_joined_by_them() -> None:
 def test_the_seed_of_a_request_follows_from_its_id() -> None:
     plan = RequestPlan([PROMPT], VLLM, TeacherSampling(num_samples=3))
     requests = [plan.request(slot) for slot in plan.slots()]
-    assert [request.request_id for request in requests] == list(plan.request_ids())
+    assert [request.request_id for request in requests] == [plan.request_id(slot) for slot in plan.slots()]
     assert [request.seed for request in requests] == [int(r.request_id[:8], 16) & 0x7FFFFFFF for r in requests]
     assert len({request.seed for request in requests}) == 3
 

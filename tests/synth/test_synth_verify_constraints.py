@@ -11,8 +11,9 @@ import pytest
 
 from synth.problems.problem import Prompt
 from synth.verify.config import VerifyConfig
+from synth.verify.constraints import ifeval, responses, texts  # noqa: F401  (they declare the instructions)
+from synth.verify.constraints.registry import DECLARED
 from synth.verify.constraints.segments import sentences, words
-from synth.verify.constraints.verdict import instruction_names
 from synth.verify.verdict_store import verdict_basis
 from synth.verify.verifier import check_golds, verify_rows
 
@@ -88,7 +89,7 @@ def verdict(constraints: list[dict[str, Any]], response: str, **more: Any) -> di
 
 
 def test_every_instruction_has_a_case() -> None:
-    assert sorted(name for name, *_ in CASES) == sorted(instruction_names())
+    assert sorted(name for name, *_ in CASES) == sorted(DECLARED)
     assert len(CASES) == 54
 
 

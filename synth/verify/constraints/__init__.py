@@ -7,5 +7,5 @@ To change X, edit Y:
     the 25 instructions of IFEval                      ifeval.py
     further instructions on the text                   texts.py
     instructions on the whole response (refusal, end)  responses.py
-    words, sentences, paragraphs, lines                segments.py
+    words, sentences, lines                            segments.py
 """

@@ -1,4 +1,4 @@
-"""Words, sentences, paragraphs and lines of a text in any language. Linear in its length.
+"""Words, sentences and lines of a text in any language. Linear in its length.
 
 A Han or kana letter is a word of its own, since Chinese and Japanese write none apart. A sentence ends with ``.``,
 ``!``, ``?`` or their wide forms, at a blank line, and before an entry of a list; not after an initial, a common
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["contains_word", "lines", "list_entries", "paragraphs", "sentences", "words"]
+__all__ = ["contains_word", "lines", "list_entries", "sentences", "words"]
 
 _WIDE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_WIDE}]|[^\W_{_WIDE}]+(?:['\u2019-][^\W_{_WIDE}]+)*")
@@ -34,11 +34,6 @@ def words(text: str) -> list[str]:
 def lines(text: str) -> list[str]:
     """The lines that are not blank, without white space around them."""
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def paragraphs(text: str) -> list[str]:
-    """What blank lines separate."""
-    return [part.strip() for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
 
 
 def list_entries(text: str) -> list[str]:

@@ -14,11 +14,11 @@ from typing import Any
 from synth.reasoning import split_row
 from synth.repetition import repetition
 from synth.verify.constraints import ifeval, responses, texts  # noqa: F401  (they declare the instructions)
-from synth.verify.constraints.registry import DECLARED, Checker, Response, checker
+from synth.verify.constraints.registry import Checker, Response, checker
 from synth.verify.constraints.segments import words
 from synth.verify.verdict import Verdict, shortened
 
-__all__ = ["check_constraints", "instruction_names", "loop", "verify"]
+__all__ = ["check_constraints", "loop", "verify"]
 
 _LONGEST_UNIT = 12  # words of a phrase that is said over and over
 _TIMES = 6
@@ -72,11 +72,6 @@ def loop(answer: str) -> str | None:
             if run >= unit * (_TIMES - 1):
                 return f"{' '.join(answer_words[at - unit + 1 : at + 1])!r} stands there {_TIMES} times in a row"
     return repetition(answer)
-
-
-def instruction_names() -> tuple[str, ...]:
-    """The names of all instructions."""
-    return tuple(DECLARED)
 
 
 def _checkers(row: Mapping[str, Any]) -> list[tuple[str, Checker]]:
