@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,8 @@ def require(*modules: str) -> None:
     """Raise MissingDependency, with the pip line, for the first module that is not installed."""
     for module in modules:
         try:
-            import_large(module)
+            if module not in sys.modules:  # a caller may hold something large by then
+                import_large(module)
         except ModuleNotFoundError as error:
             if error.name != module:
                 raise  # the module is installed and one of its own imports is missing

@@ -15,7 +15,7 @@ from distill.models.prepare import pad_token
 from distill.models.tokens import RowRefused, Tokens
 from distill.models.vocabulary import embedding_rows
 from distill.train.context import check_context_layers
-from distill.train.weights import built, check_further_weights
+from distill.train.weights import adapted, built
 from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files
 from synth.sampling.config import TeacherSampling
@@ -40,28 +40,30 @@ def check_student(recipe: Recipe) -> Iterator[Finding]:
                 ask_hub(student.base, student.revision, "student.base")
             yield Finding("note", "student", f"{student.public_id} is fetched by the run: its template is checked then")
             return
-        yield from _findings(recipe, base)
+        where = student.base if isinstance(student.base, str) else student.public_id
+        yield from _tokens(recipe, base, where)
+        absent = list(_target_modules(student.method, base)) if isinstance(student.method, LoraMethod) else []
+        yield from absent
+        yield from _certain(recipe, base, ask_peft=not absent)
 
 
 def require_trainable(recipe: Recipe, base: BaseFolder) -> None:
-    """Raise InputError for the first error that ``check_student`` would find, on the base that the run prepared.
+    """Raise InputError, on the base that the run prepared, for what is certain to end or spoil the training.
 
-    One that is fetched was not on this machine when the recipe was checked.
+    A base that is fetched was not on this machine when the recipe was checked.
     """
-    for finding in _findings(recipe, base):
+    for finding in _certain(recipe, base):
         if finding.level == "error":
             raise InputError(finding.what, where=finding.where, hint=finding.hint)
 
 
-def _findings(recipe: Recipe, base: BaseFolder) -> Iterator[Finding]:
+def _certain(recipe: Recipe, base: BaseFolder, *, ask_peft: bool = True) -> Iterator[Finding]:
     student = recipe.student
-    yield from _tokens(recipe, base, student.base if isinstance(student.base, str) else student.public_id)
     yield from _lengths(recipe, base.config)
     if student.parallel.context_parallel_size > 1:
         yield from _context_layers(base, student.max_length)
     if isinstance(student.method, LoraMethod):
-        yield from _target_modules(student.method, base)
-        yield from _further_weights(student.method, base)
+        yield from _adapter(student.method, base) if ask_peft else ()
         yield from _end_of_turn_embedding(student.method, base)
 
 
@@ -192,17 +194,17 @@ def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
         yield _error(f"{embeddings[0]} shares its weights (tie_word_embeddings)", where, hint)
 
 
-def _further_weights(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
-    """``modules_to_save`` and ``target_parameters``, on the model without its weights."""
-    if not (method.modules_to_save or method.target_parameters):
+def _adapter(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
+    """PEFT's own word on modules and parameters that are named, for the model without its weights."""
+    if method.target_modules == "all-linear" and not (method.modules_to_save or method.target_parameters):
         return
-    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
     if missing:
-        what = f"modules_to_save and target_parameters are not checked: that needs {' and '.join(missing)}"
+        what = f"PEFT is not asked for its modules: that needs {' and '.join(missing)}"
         yield Finding("note", "student", what, "student.method")
         return
     try:
-        check_further_weights(built(base.folder), method)
+        adapted(built(base.folder), method)
     except InputError as error:
         yield Finding("error", "student", error.what, error.where, error.hint, InputError.exit_code)
 
@@ -215,10 +217,14 @@ def _end_of_turn_embedding(method: LoraMethod, base: BaseFolder) -> Iterator[Fin
     import numpy as np
 
     end = base.special[base.turn_end]
+    listed = () if isinstance(method.target_modules, str) else method.target_modules
+    trained = (*method.modules_to_save, *listed)
     for file in weight_files(base.folder):
         for name, (_, shape) in tensor_shapes(file).items():
             module = name.removesuffix(".weight").rpartition(".")[2]
-            if module not in _EMBEDDINGS or module in method.modules_to_save or len(shape) != 2 or end >= shape[0]:
+            if module not in _EMBEDDINGS or len(shape) != 2 or end >= shape[0]:
+                continue
+            if any(name.removesuffix(".weight").endswith(one) for one in trained):
                 continue
             sample = [end, *range(0, shape[0], max(1, shape[0] // 256))]
             norms = np.linalg.norm(tensor_rows(file, name, sample), axis=1)

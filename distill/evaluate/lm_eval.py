@@ -96,6 +96,9 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
         return "vllm", {"seed": config.seed, **config.engine_args}
     import torch
 
+    if config.sampling_options.get("presence_penalty"):
+        what, hint = "transformers has no presence_penalty in lm-eval", "leave presence_penalty out"
+        raise InputError(what, where="--engine", hint=hint)
     arguments = {"batch_size": config.batch_size, "device": "cuda" if torch.cuda.is_available() else "cpu"}
     if (positions := config.engine_args.get("max_model_len")) is not None:
         arguments["max_length"] = positions

@@ -116,7 +116,7 @@ def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> Evalua
         values |= {name: stated[name] for name in values if stated.get(name) is not None}
         values["top_k"] = values["top_k"] or None  # 0 is off in transformers
     else:
-        values |= {name: stated[name] for name in PENALTIES if stated.get(name) is not None}
+        values |= {name: stated[name] for name, off in PENALTIES.items() if stated.get(name) not in (None, off)}
     try:
         return type(config).model_validate(config.model_dump() | values | {"sampling": "recipe"})
     except ValidationError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from licensing.errors import InputError
 from licensing.files import write_json
 
 __all__ = [
-    "adapted", "built", "check_further_weights", "open_base", "open_model", "save_adapter", "save_full",
+    "adapted", "built", "open_base", "open_model", "save_adapter", "save_full",
     "trained_in_float32", "training_dtype",
 ]  # fmt: skip
 
@@ -77,48 +78,51 @@ def built(config: Path, dtype: str = "float32") -> Any:
         raise InputError(what, where=str(config)) from error
 
 
-def check_further_weights(model: Any, method: LoraMethod) -> None:
-    """Raise InputError for a module or parameter that LoRA is to train and the model does not have: PEFT leaves it out
-    in silence."""
-    modules = [name for name, _ in model.named_modules()]
-    parameters = [name for name, _ in model.named_parameters()]
-    for field, names in (("modules_to_save", modules), ("target_parameters", parameters)):
-        for one in getattr(method, field):
-            if not any(name == one or name.endswith(f".{one}") for name in names):
-                ends = sorted({re.sub(r"^.*\.\d+\.", "", name) for name in names if name})
-                raise InputError(
-                    f"the base has no {'module' if names is modules else 'parameter'} {one}",
-                    where=f"student.method.{field}",
-                    hint=f"it has {', '.join(ends[:20])}",
-                )
-
-
 def adapted(model: Any, method: LoraMethod) -> Any:
-    """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32. Raises InputError for what
-    ``check_further_weights`` refuses."""
+    """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32.
+
+    Raises InputError where PEFT refuses the method's modules and parameters, and for entries of ``modules_to_save`` and
+    ``target_parameters`` that the model does not have, which PEFT leaves out in silence. Numbers in them are not
+    compared: a stand-in has fewer layers than its model.
+    """
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    check_further_weights(model, method)
     modules = method.target_modules
-    result = get_peft_model(
-        model,
-        LoraConfig(
-            r=method.r,
-            lora_alpha=method.alpha,
-            lora_dropout=method.dropout,
-            use_rslora=method.rslora,
-            target_modules=modules if isinstance(modules, str) else list(modules),
-            target_parameters=list(method.target_parameters) or None,
-            modules_to_save=list(method.modules_to_save) or None,
-            bias="none",
-            task_type="CAUSAL_LM",
-        ),
+    config = LoraConfig(
+        r=method.r,
+        lora_alpha=method.alpha,
+        lora_dropout=method.dropout,
+        use_rslora=method.rslora,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        target_parameters=list(method.target_parameters) or None,
+        modules_to_save=list(method.modules_to_save) or None,
+        bias="none",
+        task_type="CAUSAL_LM",
     )
+    paths = dict(model.named_modules(remove_duplicate=False))
+    parameters = [f"{path}.{name}" for path, one in paths.items() for name, _ in one.named_parameters(recurse=False)]
+    try:
+        result = get_peft_model(model, config)
+    except ValueError as error:
+        what = f"PEFT refuses the adapter: {' '.join(str(error).split())[:500]}"
+        raise InputError(what, where="student.method") from error
+    _require_named("modules_to_save", method.modules_to_save, list(paths))
+    if set(config.target_parameters or ()) == set(method.target_parameters):  # PEFT renames those of some models
+        _require_named("target_parameters", method.target_parameters, parameters)
     for module in result.modules():
         if isinstance(module, BaseTunerLayer):  # autocast casts weights; PEFT would cast activations to float32 before
             module.cast_input_dtype_enabled = False
     return trained_in_float32(result)
+
+
+def _require_named(field: str, entries: Sequence[str], names: Sequence[str]) -> None:
+    plain = [re.sub(r"\d+", "#", name) for name in names]
+    for one in entries:
+        if not any(name.endswith(re.sub(r"\d+", "#", one)) for name in plain):
+            ends = sorted({re.sub(r"^.*\.#\.", "", name) for name in plain if name})
+            what = f"the base has no {'module' if field == 'modules_to_save' else 'parameter'} {one}"
+            raise InputError(what, where=f"student.method.{field}", hint=f"it has {', '.join(ends[:20])}")
 
 
 def trained_in_float32(model: Any) -> Any:

@@ -156,7 +156,7 @@ class EscalateConfig(Section):
     tokens: int | None = Field(None, ge=1, description="A separate budget: tokens generated for escalations.")
 
 
-PENALTIES = ("repetition_penalty", "presence_penalty")  # of greedy decoding too
+PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0}  # of greedy decoding too, and where each is off
 SAMPLING_OPTIONS = ("top_k", "min_p", *PENALTIES)
 
 

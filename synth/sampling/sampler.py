@@ -265,7 +265,7 @@ class Sampler:
             if row.get("continued") and sending.cut is not None:
                 spent = max(0, spent - self._generated(sending.cut))
         self._budget.count(spent, completion.prompt_tokens or 0, **self._account(sending))
-        if completion.retry and self.stopped is None:
+        if completion.retry and self.stopped is None and self._draining is None:
             self._to_retry.add(row_id)
             self._attempts[completion.request_id] += 1
             if sending.cut is not None:

@@ -112,10 +112,15 @@ def test_weights_that_lora_would_leave_out_in_silence_are_refused(check) -> None
         finding = check(f"student.method={{kind: lora, {field}: [{entry}]}}")[-1]
         assert (finding.level, finding.where) == ("error", f"student.method.{field}")
         assert entry in finding.what
-    passed = "{kind: lora, modules_to_save: [embed_tokens, lm_head], target_parameters: [self_attn.q_proj.weight]}"
+    taken_twice = "{kind: lora, target_parameters: [self_attn.q_proj.weight]}"
+    finding = check(f"student.method={taken_twice}")[-1]
+    assert (finding.level, finding.where) == ("error", "student.method")
+    assert "not a valid target" in finding.what
+    passed = "{kind: lora, modules_to_save: [embed_tokens, head]}"
     assert [one.level for one in check(f"student.method={passed}")] == ["ok"]
 
 
+@pytest.mark.slow
 def test_target_modules_that_are_there_pass(check) -> None:
     for modules in ("[q_proj, v_proj]", "[self_attn.q_proj]", '".*[qv]_proj"'):
         assert [one.level for one in check(f"student.method={{kind: lora, target_modules: {modules}}}")] == ["ok"]
@@ -179,6 +184,7 @@ def test_a_multimodal_base_is_refused(check, base) -> None:
         check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
 def test_lora_on_an_end_of_turn_that_was_never_trained_is_refused_unless_its_row_is_trained(
     check, base: Path, dtype: str
