@@ -250,7 +250,7 @@ def test_a_disk_that_fills_up_at_the_very_end_keeps_every_sample(
         replace(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr("synth.parquet_files.os.replace", full)
+        patched.setattr("os.replace", full)
         with pytest.raises(MissingDependency, match="no space left on the disk"):
             draw(tmp_path, problems(5), config)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["problems.jsonl"]
