@@ -239,7 +239,6 @@ def forecast_distillation(
 
 def _weights(folder: Path, dtype: str) -> int:
     """Bytes of a model's weights in ``dtype``."""
-
     model = built(folder, dtype)
     return sum(one.numel() * one.element_size() for one in model.parameters())
 

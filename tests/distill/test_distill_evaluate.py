@@ -395,7 +395,7 @@ def test_a_model_is_sampled_as_its_own_generation_config_says(tmp_path: Path) ->
     own = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [1]}
     settings = model_sampling(config(sampling="model", num_samples=4), model_folder(tmp_path, own))
     assert (settings.temperature, settings.top_p, settings.sampling_options) == (0.6, 0.95, {"top_k": 20})
-    own = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1}
+    own = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "presence_penalty": 0.0}
     greedy = model_sampling(config(sampling="model"), model_folder(tmp_path, own))
     assert (greedy.temperature, greedy.sampling_options) == (0, {"repetition_penalty": 1.1})
     assert config(sampling="model").generation_config() is None, "the export keeps the base's own"
