@@ -95,9 +95,10 @@ def _is_repository(folder: Path) -> bool:
 
 
 def hub_cache() -> FolderSource | None:
-    """The local hub cache, where there is one; the environment variables are those of huggingface_hub."""
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    """The local hub cache, where there is one."""
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
     return FolderSource(cache) if cache.is_dir() else None
 
 

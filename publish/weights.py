@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from licensing.files import read_json, write_text
+from publish.checksums import is_blob_link
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,36 +113,23 @@ def tensor_rows(file: Path, name: str, rows: Sequence[int]) -> np.ndarray:
     The library's numpy reader has no bfloat16. Raises InputError for another type than BF16, F16, F32.
     """
     import numpy as np
+    from huggingface_hub import parse_local_safetensors_file_metadata
 
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        entry = json.loads(opened.read(length))[name]
-        kinds = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
-        if entry["dtype"] not in kinds:
-            hint = "take BF16, F16 or F32 weights"
-            raise InputError(f"{name} is of type {entry['dtype']}", where=str(file), hint=hint)
-        kind: np.dtype[Any] = np.dtype(kinds[entry["dtype"]])
-        columns = entry["shape"][1]
-        raw = []
-        for row in rows:
-            opened.seek(8 + length + entry["data_offsets"][0] + row * columns * kind.itemsize)
-            raw.append(np.frombuffer(opened.read(columns * kind.itemsize), kind))
-    values = np.stack(raw)
-    if entry["dtype"] == "BF16":  # the upper half of a float32
+    tensors = parse_local_safetensors_file_metadata(file).tensors
+    tensor, kinds = tensors[name], {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
+    if tensor.dtype not in kinds:
+        raise InputError(f"{name} is of type {tensor.dtype}", where=str(file), hint="take BF16, F16 or F32 weights")
+    data = file.stat().st_size - max(one.data_offsets[1] for one in tensors.values())  # they end with the file
+    matrix = np.memmap(file, kinds[tensor.dtype], "r", data + tensor.data_offsets[0], tuple(tensor.shape))
+    values = matrix[list(rows)]
+    if tensor.dtype == "BF16":  # the upper half of a float32
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)
 
 
 def within(folder: Path, file: Path) -> None:
-    """Raise InputError where ``file`` is a link that leads out of ``folder``.
-
-    A snapshot of the hub's cache may link into its own repository, whose blobs lie beside the snapshots.
-    """
-    real = folder.resolve()
-    roots = [real]
-    if real.parent.name == "snapshots" and real.parents[1].name.startswith("models--"):
-        roots.append(real.parents[1] / "blobs")
-    if file.is_symlink() and not any(file.resolve().is_relative_to(root) for root in roots):
+    """Raise InputError where ``file`` is a link that leads out of ``folder``, but for a cached snapshot's to a blob."""
+    if file.is_symlink() and not (file.resolve().is_relative_to(folder.resolve()) or is_blob_link(file, folder)):
         raise InputError("a link leads out of the folder", where=str(file), hint="replace it with a copy of the file")
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -43,36 +42,20 @@ class RateColumn(ProgressColumn):
         return Text("" if speed is None else _rate(speed))
 
 
-class StageProgress:
-    """Shows stages begin, advance and end. A context manager, so that a terminal is left clean."""
+class _Progress:
+    """A bar of these columns on a terminal, else lines. A context manager, so that a terminal is left clean."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None, *columns: ProgressColumn) -> None:
         self._stderr = None if console else os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
         self._console = console or Console(file=self._stderr, highlight=False, soft_wrap=True)
-        self._reused: list[bool] = []
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description:>15}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                RateColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=self._console,
-            )
+        self._bar = Progress(*columns, console=self._console) if self._console.is_terminal else None
 
-    def __enter__(self) -> StageProgress:
+    def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
         if self._stderr:
@@ -81,6 +64,25 @@ class StageProgress:
     def say(self, line: str) -> None:
         """Print one line."""
         self._console.print(line, markup=False)
+
+
+class StageProgress(_Progress):
+    """Shows stages begin, advance and end."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(
+            console,
+            TextColumn("{task.description:>15}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._reused: list[bool] = []
+        self._task: TaskID | None = None
 
     def stage_begins(self, stage: str) -> Reporter:
         """Returns what the stage calls with the units done, their total and a note."""
@@ -146,37 +148,20 @@ def _rate(per_second: float) -> str:
     return f"{per_second:,.1f}/s" if per_second >= 1 else f"{per_second * 60:,.1f}/min"
 
 
-class TransferProgress:
-    """Shows bytes done, their rate and the time left, step by step: called with the step, its bytes and its total.
-
-    A context manager, so that a terminal is left clean.
-    """
+class TransferProgress(_Progress):
+    """Shows bytes done, their rate and the time left, step by step: called with the step, its bytes and its total."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        super().__init__(
+            console,
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         self._step, self._began, self._last_line = "", 0.0, 0.0
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-
-    def __enter__(self) -> TransferProgress:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def __call__(self, step: str, done: int, total: int) -> None:
         begins, self._step = step != self._step, step
@@ -188,13 +173,12 @@ class TransferProgress:
         now = time.monotonic()
         if begins:
             self._began = self._last_line = now
-            self._console.print(f"{step}: {size_text(total)}", markup=False)
+            self.say(f"{step}: {size_text(total)}")
         elif now - self._last_line >= PLAIN_EVERY_S and done:
             self._last_line = now
             rate = done / (now - self._began)
             left = datetime.timedelta(seconds=round((total - done) / rate))
-            line = f"{step}: {size_text(done)} of {size_text(total)}, {size_text(rate)}/s, {left} left"
-            self._console.print(line, markup=False)
+            self.say(f"{step}: {size_text(done)} of {size_text(total)}, {size_text(rate)}/s, {left} left")
 
 
 def size_text(size: float) -> str:

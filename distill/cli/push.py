@@ -73,10 +73,11 @@ def push(
     The same push again sends nothing; after an interruption it sends what is missing.
     """
     from distill.cli.progress import TransferProgress
+    from distill.release.target import release_folders
     from publish import push as publishing
     from publish.hub import Hub
 
-    folder = _release_folder(source)
+    folder = release_folders(source)[0]
     if public:
         _require_go(source, folder)
     model, data = _targets(folder, to, data_to)
@@ -118,22 +119,6 @@ def push(
     for one in outcomes:
         state = "private" if one.private else "public"
         print(f"{hub.url(one.repo)}  {settings.tag}  {one.commit}  {state}, verified by a download")
-
-
-def _release_folder(source: Path) -> Path:
-    if (source / "SHA256SUMS").is_file():
-        return source
-    from distill.runs.summary import find_run, summary
-
-    try:
-        run = find_run(source)
-    except InputError as error:
-        what = f"neither a release folder with a SHA256SUMS nor a run: {error.what}"
-        raise InputError(what, where=str(source), hint=error.hint) from None
-    release = summary(run)["release"]
-    if release is None:
-        raise InputError("the run has no release yet", where=str(run), hint="run its recipe to the end: distill run")
-    return Path(release)
 
 
 def _require_go(source: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from distill.evaluate.answers import AnswerStore
 from distill.evaluate.metrics import compare
 from distill.evaluate.run import OneEngine, run_model
 from distill.evaluate.statistics import mean_interval
-from distill.runs.facts import PersonaProbes, ProbeRates, Rate
+from distill.runs.facts import Estimate, PersonaProbes, ProbeRates
 from distill.runs.stage import Reporter
 from publish.chat_template import TEMPLATE_FILE, strip_persona
 from synth.persona.config import PersonaConfig
@@ -161,12 +161,12 @@ def _leaks(row: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(leak for part in parts for leak in part["leaks"]))
 
 
-def _rates(parts: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, Rate]:
+def _rates(parts: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, Estimate]:
     families = [family for _, family in parts]
     return {name: _rate([bool(part[name]) for part, _ in parts], families) for name in _RATES} if parts else {}
 
 
-def _rate(hits: Iterable[bool], families: Sequence[str]) -> Rate:
+def _rate(hits: Iterable[bool], families: Sequence[str]) -> Estimate:
     values = [float(hit) for hit in hits]
     low, high = mean_interval(values, families)
-    return Rate(value=sum(values) / len(values), low=low, high=high)
+    return Estimate(value=sum(values) / len(values), low=low, high=high)

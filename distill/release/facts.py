@@ -53,6 +53,7 @@ __all__ = [
     "ReleaseStages",
     "card_sections",
     "duties",
+    "license_facts",
     "model_name",
     "release_facts",
     "teacher_facts",
@@ -104,20 +105,13 @@ class ReleaseStages:
 def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages) -> card.ReleaseFacts:
     """Everything that the cards say, without local paths and private addresses. ``teacher``: the pinned section."""
     student, release, sampling = recipe.student, recipe.release, recipe.sample
-    entry = resolve(release.license)
-    tag = (entry.hub_license if entry else None) or release.license
     revision, dirty = _code(stages)
     statistics = read_json(stages.data.path / "statistics.json")
     facts = card.ReleaseFacts(
         name=release.name,
         version=release.version,
         description=release.description,
-        license=card.LicenseFacts(
-            id=entry.id if entry else release.license,
-            hub_tag=tag,
-            license_name=release.license_name or (entry.hub_license_name if entry and tag == "other" else None),
-            license_link=release.license_link or ("LICENSE" if tag == "other" else None),
-        ),
+        license=license_facts(release.license, release.license_name, release.license_link),
         languages=release.languages if release.languages is not None else _languages(statistics),
         base=card.BaseFacts(id=public_name(student), revision=base_revision(stages.prepared), license=student.license),
         teachers=teacher_facts(recipe, teacher, stages.samples),
@@ -153,6 +147,15 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
         gated_prompt=release.gated_prompt,
     )
     return card.ReleaseFacts.model_validate(Redaction(recipe).value(facts.model_dump()))
+
+
+def license_facts(declared: str, name: str | None = None, link: str | None = None) -> card.LicenseFacts:
+    """A declared license with its tag on the hub; ``name`` and ``link`` are the recipe's own."""
+    entry = resolve(declared)
+    tag = (entry.hub_license if entry else None) or declared
+    if tag == "other":
+        name, link = name or (entry.hub_license_name if entry else None) or declared, link or "LICENSE"
+    return card.LicenseFacts(id=entry.id if entry else declared, hub_tag=tag, license_name=name, license_link=link)
 
 
 # --- from manifests ----------------------------------------------------------------------------------------------

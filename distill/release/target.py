@@ -12,6 +12,7 @@ from distill.runs.summary import find_run, summary
 from licensing.card import is_hub_id
 from licensing.errors import InputError
 from publish.checksums import CHECKSUMS
+from publish.weights import empty_folder
 
 __all__ = ["release_folders", "release_or_download"]
 
@@ -27,7 +28,7 @@ def release_folders(path: Path) -> list[Path]:
         raise InputError("there is no such folder", where=str(path), hint="give a run, or the release folder in it")
     if not (path / "ledger.jsonl").is_file() and not any(path.glob("*/ledger.jsonl")):
         hint = "give a run, or a release folder: `distill run` prints its path"
-        raise InputError(f"neither a run nor a release folder: there is no {CHECKSUMS}", where=str(path), hint=hint)
+        raise InputError(f"neither a release folder with a {CHECKSUMS} nor a run", where=str(path), hint=hint)
     result = summary(find_run(path))
     folders = [Path(folder) for folder in (result["release"], result["data_release"]) if folder is not None]
     if not folders:
@@ -48,8 +49,8 @@ def release_or_download(target: str, revision: str | None, into: Path | None) ->
             raise InputError("a folder has no revisions", where="--revision", hint="leave it out, or give NS/NAME")
         yield release_folders(Path(target))[0], None
         return
-    if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise InputError("the folder is not empty", where=str(into), hint="name one that does not exist yet")
+    if into is not None:
+        empty_folder(into)
     with tempfile.TemporaryDirectory(prefix="distill-confirm-") as temporary:
         out = into if into is not None else Path(temporary) / "release"
         kind = "model" if bare == target else "dataset"

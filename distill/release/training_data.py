@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.release.audit import as_yaml
-from distill.release.facts import ReleaseStages, duties
+from distill.release.facts import ReleaseStages, duties, license_facts
 from distill.release.public import Redaction
 from distill.runs.provenance import PROJECT
 from licensing.audit import Audit, audit
@@ -129,11 +129,12 @@ def data_facts(
     statistics = read_json(curated / "statistics.json")
     overlap = read_json(curated / "decontamination.json")
     lengths = statistics.get("lengths", {})
+    declared = recipe.release.data_license
     return card.DatasetFacts(
         name=str(facts.data_name),
         model=facts.name,
         version=facts.version,
-        license=_license(recipe, facts),
+        license=facts.license if declared in (None, recipe.release.license) else license_facts(declared),
         languages=facts.languages,
         rows=statistics["rows"],
         problems=statistics["problems"],
@@ -170,21 +171,6 @@ def data_facts(
         code_revision=facts.code_revision,
         optional_columns=optional_columns(recipe),
         shards=tuple(shards),
-    )
-
-
-def _license(recipe: Recipe, facts: card.ReleaseFacts) -> card.LicenseFacts:
-    declared = recipe.release.data_license
-    if declared is None or declared == recipe.release.license:
-        return facts.license
-    entry = resolve(declared)
-    tag = (entry.hub_license if entry else None) or declared
-    other = tag == "other"
-    return card.LicenseFacts(
-        id=entry.id if entry else declared,
-        hub_tag=tag,
-        license_name=(entry.hub_license_name if entry else None) or declared if other else None,
-        license_link="LICENSE" if other else None,
     )
 
 

@@ -9,7 +9,6 @@ is written under a temporary name and renamed whole.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
@@ -28,8 +27,8 @@ from distill.report.trace_rows import TraceTables, trace_rows
 from distill.report.traces import MOST_TRACES, Counted, pack_traces
 from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
-from licensing.errors import InputError, MissingDependency
-from licensing.files import atomic, write_text
+from licensing.errors import InputError
+from licensing.files import atomic, disk_errors, write_text
 from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["MOST_TRACES", "Report", "build_report"]
@@ -65,7 +64,7 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
         where = str(run / "recipe.json")
         raise InputError(f"the recipe cannot be read: {error}", where=where, hint="run the recipe again") from None
     out = out or run / "report"
-    try:
+    with disk_errors(out, "choose another folder with --out"):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=out) as chunks:
             counted: Counted | None = None
@@ -81,15 +80,6 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             with atomic(page, temporary), temporary.open("w", encoding="utf-8") as stream:
                 write_page(stream, title, description, content, counted, index, chunks)
         write_text(out / "report.md", markdown(title, description, content))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MissingDependency(
-                "no space left on the disk", where=str(out), hint="free some, or --out DIR"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            hint = "choose another folder with --out"
-            raise InputError(f"cannot be written: {error.strerror}", where=str(out), hint=hint) from error
-        raise
     total, shown = (counted.total, counted.shown) if counted else (0, 0)
     return Report(page.resolve(), (out / "report.md").resolve(), total, shown)
 

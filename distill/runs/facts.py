@@ -17,7 +17,7 @@ from distill.config.train import FIRST_STUDENT
 __all__ = [
     "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
     "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogitsFacts", "LogprobsFacts", "PackageFacts",
-    "PersonaProbes", "PrepareFacts", "ProbeRates", "Rate", "ReplayFacts", "RouteFacts", "SampleFacts",
+    "PersonaProbes", "PrepareFacts", "ProbeRates", "ReplayFacts", "RouteFacts", "SampleFacts",
     "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
@@ -381,14 +381,6 @@ class SideEffect(Comparison):
     trained_on: int | None = None
 
 
-class Rate(Facts):
-    """A share with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class ProbeRates(Facts):
     """What one model says when it is asked who it is (``distill.evaluate.persona_probes``).
 
@@ -401,10 +393,10 @@ class ProbeRates(Facts):
     model: str
     n: int
     families: int
-    answer: dict[str, Rate]
-    thinking: dict[str, Rate]
+    answer: dict[str, Estimate]
+    thinking: dict[str, Estimate]
     leaks: int
-    leak_rate: Rate
+    leak_rate: Estimate
     leaks_by_maker: dict[str, int]
     stop_rate: float
 

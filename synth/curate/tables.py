@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth.labels.label import PROBLEM_STATS
-from synth.labels.trace import LABELS, utf8
+from synth.labels.label import PROBLEM_STATS, problem_stats_schema
+from synth.labels.trace import LABELS, label_schema, utf8
 from synth.trace import SAMPLES, TraceSet
 
 if TYPE_CHECKING:
@@ -43,13 +43,14 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
     """
     import pyarrow as pa
 
-    if not len(traces):
-        db.sql(_EMPTY)
-        return
     view(db, "samples", traces.folder / SAMPLES, file_row_number=True)
     view(db, "verdicts", verdicts)
-    view(db, "labels", sorted(labels.glob("labels-*.parquet")))
-    view(db, "problem_stats", labels / PROBLEM_STATS)
+    if len(traces):
+        view(db, "labels", sorted(labels.glob("labels-*.parquet")))
+        view(db, "problem_stats", labels / PROBLEM_STATS)
+    else:
+        db.register("labels", label_schema().empty_table())
+        db.register("problem_stats", problem_stats_schema().empty_table())
     near = ""
     near_columns = ", ".join(f"NULL::VARCHAR AS near_{kind}" for kind in ("prompt", "trace"))
     if (labels / "near_traces.parquet").exists():
@@ -124,17 +125,3 @@ def _text(value: Any) -> str | None:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-_TYPES: Mapping[str, str] = {
-    **dict.fromkeys(("trace_row", "sample_index", "tokens", "characters", "answer_characters", "n_judged"), "BIGINT"),
-    **dict.fromkeys(("judge_score", "rate"), "DOUBLE"),
-    "digest": "BLOB",
-}
-_COLUMNS = (
-    "trace_row", "request_id", "problem_id", "sample_index", "digest", "tokens", "characters", "answer_characters",
-    "finish_reason", "verdict", "teacher", "kind", "source", "license", "judge_score", "judge_verdict", "language",
-    *LABELS, "suspect_gold", "format", "voted_gold", "in_process", "near_prompt", "near_trace", "n_judged", "rate",
-    "identity_talk", "drop_reason",
-)  # fmt: skip
-_EMPTY = "CREATE TABLE t (" + ", ".join(f"{name} {_TYPES.get(name, 'VARCHAR')}" for name in _COLUMNS) + ")"

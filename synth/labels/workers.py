@@ -46,8 +46,6 @@ def label_shards(
         "config": config.model_dump(mode="json"),
         "items": [[item.set, item.id, item.text] for item in items],
     }
-    if not shards:
-        return
     label = partial(_label, json.dumps(setup), out)
     with WorkerPool(min(config.workers, len(shards)), config.memory_mb, where="label.memory_mb") as pool:
         for answer in as_completed([pool.run(partial(label, shard)) for shard in shards]):

@@ -31,7 +31,7 @@ LLAMA = {
 
 @pytest.fixture(autouse=True)
 def no_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-cache"))
 
 
 def write(folder: Path, lineage: dict[str, Any], **changes: Any) -> Path:
@@ -218,7 +218,7 @@ def test_the_local_hub_cache_is_a_shelf_and_a_snapshot_in_it_a_release(distill, 
         release(cache, f"models--{name}/snapshots/{commit}", metadata)
         (cache / f"models--{name}/refs").mkdir()
         (cache / f"models--{name}/refs/main").write_text(commit)
-    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     for target in (cache / "models--me--Tiny", cache / f"models--me--Tiny/snapshots/{commit}"):
         answer = distill("audit", target, "--format", "json")
         assert answer.json["release"] == "me/Tiny"
