@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cpu_time import growth
 from verdict_pairs import all_pairs
 
 from synth.verify import math
@@ -74,19 +75,16 @@ HOSTILE = {
 }
 
 
-def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[dict[str, Any], float]]:
-    """Each hostile answer between two harmless ones, on two workers: name -> (row, seconds until it came out)."""
+def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Each hostile answer between two harmless ones, on two workers: name -> row."""
     monkeypatch.chdir(tmp_path)
     rows = []
     for name, answer in HOSTILE.items():
         rows.append({"id": name, "kind": "math", "answer": "5", "response": f"so \\boxed{{{answer}}}"})
         rows.append({"id": f"after {name}", "kind": "math", "answer": "\\sqrt{8}", "response": "\\boxed{2\\sqrt2}"})
-    found = {}
-    began = time.monotonic()
-    for row in verify_rows(rows, VerifyConfig(workers=2, timeout_s=ALLOWED_S)):
-        found[row["id"]] = (row, time.monotonic() - began)
-    assert list(found) == [row["id"] for row in rows]
-    return found
+    verified = {row["id"]: row for row in verify_rows(rows, VerifyConfig(workers=2, timeout_s=ALLOWED_S))}
+    assert list(verified) == [row["id"] for row in rows]
+    return verified
 
 
 @pytest.mark.parametrize("gmpy2", [True, False], ids=["gmpy2", "no gmpy2"])
@@ -101,14 +99,14 @@ def test_every_hostile_answer_ends_in_time_and_delays_no_other(
         hidden.mkdir()
         (hidden / "gmpy2.py").write_text("raise ImportError('hidden')\n")
         monkeypatch.syspath_prepend(str(hidden))
-    found = verdicts(tmp_path, monkeypatch)
+    verified = verdicts(tmp_path, monkeypatch)
     for name in HOSTILE:
-        row = found[name][0]
+        row = verified[name]
         assert row["verdict"] != "correct", name
         assert row["seconds"] < 30, f"{name} took {row['seconds']} s: its worker is killed after {ALLOWED_S}"
-        assert found[f"after {name}"][0]["verdict"] == "correct", name
+        assert verified[f"after {name}"]["verdict"] == "correct", name
     assert list(tmp_path.iterdir()) == [], "nothing was run"
-    assert len(json.dumps([row["extracted"] for row, _ in found.values()])) < 600_000
+    assert len(json.dumps([row["extracted"] for row in verified.values()])) < 600_000
 
 
 @pytest.mark.slow
@@ -143,9 +141,7 @@ def test_verdicts_are_the_same_in_any_number_of_workers_and_on_a_loaded_machine(
             process.wait()
 
 
-def test_what_is_only_long_never_reaches_a_worker_that_could_hang(tmp_path: Path) -> None:
+def test_what_is_only_long_never_reaches_a_worker_that_could_hang() -> None:
     for name in ("digits", "spaces", "dollars", "backslashes", "a megabyte of signs"):
-        began = time.monotonic()
-        math.quick("5", f"\\boxed{{{HOSTILE[name]}}}")
-        assert time.monotonic() - began < 20, f"{name}: linear in its length"
+        assert growth(lambda text: math.quick("5", f"\\boxed{{{text}}}"), HOSTILE[name]) < 32, name
     assert sys.getsizeof(HOSTILE["digits"]) > 900_000
