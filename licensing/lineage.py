@@ -121,7 +121,7 @@ class _Section(BaseModel):
         return values
 
 
-class Declared(_Section):
+class Declaration(_Section):
     """The license metadata of the release's card, and the card's prose on licensing."""
 
     other_spellings = {"licence": "license", "licence_name": "license_name"}
@@ -167,7 +167,7 @@ class Releaser(_Section):
 class Lineage(_Section):
     release: Name
     kind: Literal["model", "dataset"]
-    declared: Declared = Declared()
+    declared: Declaration = Declaration()
     inputs: tuple[Input, ...] = ()
     from_scratch: bool = Field(default=False, description="Nothing that others made is in it: no weights, no rows.")
     files: tuple[Name, ...] | None = Field(default=None, description="Files in the release folder; None: unknown.")

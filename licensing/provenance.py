@@ -31,7 +31,7 @@ from licensing.license_files import (
     is_notice_file,
     is_policy_file,
 )
-from licensing.lineage import Change, Declared, Input, Lineage, changes_by_name, parse_lineage
+from licensing.lineage import Change, Declaration, Input, Lineage, changes_by_name, parse_lineage
 from licensing.model_files import MERGE_CONFIG, config_bases, gguf_bases, merge_bases, read_architecture
 from licensing.published_data import data_license
 from licensing.registry import Registry, builtin, fold
@@ -181,11 +181,11 @@ class _Resolver:
             return read_card(text, f"{repository.place}/README.md")
         return read_metadata(repository.metadata or {})
 
-    def _declared(self, card: Card, written: Lineage | None, files: LicenseFiles) -> Declared:
+    def _declared(self, card: Card, written: Lineage | None, files: LicenseFiles) -> Declaration:
         """The card's declaration, since tools read the card; a release without one has its lineage file's. `other`, or
         a name that several texts share, is what the LICENSE is, or what `license_link` leads to."""
         if card.license or card.license_name or card.text or written is None:
-            declared = Declared(license=card.license, license_name=card.license_name, text=card.text)
+            declared = Declaration(license=card.license, license_name=card.license_name, text=card.text)
             if not card.license or (card.tag and len(parse_license((card.tag,), self._registry).labels) == 1):
                 return declared
             text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
@@ -227,8 +227,8 @@ class _Resolver:
 
     def _same_license(self, texts: tuple[str, ...], others: tuple[str, ...]) -> bool:
         """True where ``others`` name no license that ``texts`` do not name."""
-        known = {part for entry in self._entries(texts) for part in (entry.label, entry.spdx)}
-        return all(entry.label in known or (entry.spdx and entry.spdx in known) for entry in self._entries(others))
+        names = {part for entry in self._entries(texts) for part in (entry.label, entry.spdx)}
+        return all(entry.label in names or (entry.spdx and entry.spdx in names) for entry in self._entries(others))
 
     def _file_names(self, release: Repository) -> tuple[str, ...]:
         """Names that a lineage can hold, license files first: some repositories have very many files."""

@@ -154,7 +154,7 @@ class Outputs(_Data):
     ownership: Fact | None = None
 
 
-class Relicensed(Fact):
+class NewLicense(Fact):
     """The same weights are under more open terms today; ``models`` are substrings of the ids that this applies to."""
 
     to: str
@@ -189,7 +189,7 @@ class License(_Data):
     code_licence: str | None = Field(
         default=None, description="Id of the license of the code published beside the weights."
     )
-    relicensed: Relicensed | None = None
+    relicensed: NewLicense | None = None
     geography: tuple[Geography, ...] = ()
     orgs: tuple[str, ...] = Field((), description="Owners on a hub that are the licensor.")
     repos: tuple[str, ...] = Field(

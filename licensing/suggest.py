@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from licensing.audit import Allowance, Audit, audit
-from licensing.lineage import Declared, Lineage
+from licensing.lineage import Declaration, Lineage
 from licensing.registry import Registry, builtin
 from licensing.rules.context import Finding, Policy, build_context
 from licensing.rules.names import begins_with, release_names
@@ -120,12 +120,12 @@ def _proposal(
     tag = license.hub_license or license.spdx or license.id
     name = license.hub_license_name or license.id
     metadata = {"license": tag} | ({"license_name": name, "license_link": "LICENSE"} if tag == "other" else {})
-    declared = Declared(license=license.id, text=lineage.declared.text)
+    declared = Declaration(license=license.id, text=lineage.declared.text)
     plan = lineage.model_copy(update={"declared": declared, "files": None, "release": _one_name(lineage.release)})
     card = []
     result = audit(plan, policy, registry, allow=allow)
     if any(f.bare in ("V-CARD-CONTRADICTS", "W-CARD-CONTRADICTS") for f in result.findings):
-        plan = plan.model_copy(update={"declared": Declared(license=license.id)})
+        plan = plan.model_copy(update={"declared": Declaration(license=license.id)})
         card.append(f"remove what it says of other licenses than {license.name}")
     plan = plan.model_copy(update={"release": _renamed(plan, result)})
     files = tuple(_files(plan, result, license, registry))

@@ -19,14 +19,14 @@ from typing import TypedDict
 
 from synth.decontaminate import Finder
 
-__all__ = ["KINDS", "PlantReport", "plant", "plant_report"]
+__all__ = ["KINDS", "RecallReport", "measure_recall", "plant"]
 
 KINDS = ("verbatim", "surface edits", "embedded", "other digits")
 MOST = 200
 _FILLER = ("really", "some", "then", "certain", "also", "given", "this", "quite")
 
 
-class PlantReport(TypedDict):
+class RecallReport(TypedDict):
     """``recall`` by kind; ``plants`` of each kind; ``false_positive_rate`` of test items among the others."""
 
     plants: int
@@ -48,7 +48,7 @@ def plant(text: str, kind: str, hosts: Sequence[str], rng: random.Random) -> str
     return text
 
 
-def plant_report(finder: Finder, hosts: Sequence[str]) -> PlantReport:
+def measure_recall(finder: Finder, hosts: Sequence[str]) -> RecallReport:
     """Plant at most ``MOST`` items of each kind in ``hosts`` (prompts of the run) and count those that are found."""
     rng = random.Random(0)
     items = finder.items if len(finder.items) <= MOST else rng.sample(finder.items, MOST)
@@ -56,7 +56,7 @@ def plant_report(finder: Finder, hosts: Sequence[str]) -> PlantReport:
     for kind in KINDS:
         matches = sum(finder.find(plant(item.text, kind, hosts, rng))[0] is not None for item in items)
         recall[kind] = round(matches / len(items), 4) if items else None
-    return PlantReport(plants=len(items), recall=recall, false_positive_rate=_false_positives(finder, rng))
+    return RecallReport(plants=len(items), recall=recall, false_positive_rate=_false_positives(finder, rng))
 
 
 def _false_positives(finder: Finder, rng: random.Random) -> float | None:

@@ -18,7 +18,7 @@ from typing import Any
 from licensing.errors import MissingDependency
 from synth.code_fences import find_fences
 
-__all__ = ["Languages", "Spoken", "prose"]
+__all__ = ["LanguageShares", "Languages", "prose"]
 
 PIECE = 400  # characters
 PROBE = 240  # characters of a piece that lingua reads: from 120 on its precision hardly grows
@@ -72,7 +72,7 @@ _NON_LATIN = frozenset(code for codes in _OF_SCRIPT.values() for code in codes)
 
 
 @dataclass(frozen=True)
-class Spoken:
+class LanguageShares:
     """The main language of a text (None: too little of it), and the share of its letters in every language found."""
 
     main: str | None
@@ -107,7 +107,7 @@ class Languages:
             self._detectors[script] = build(named) if len(named) > 1 else None
             self._alone[script] = named[0] if named else could_be[0]
 
-    def spoken(self, text: str, expected: str | None = None) -> Spoken:
+    def spoken(self, text: str, expected: str | None = None) -> LanguageShares:
         """The languages of a text, mathematics and code left aside. ``expected``: the prompt's, which is believed
         sooner than another."""
         letters: Counter[str] = Counter()
@@ -133,9 +133,9 @@ class Languages:
             letters[code] += size
         total = letters.total()
         if total < ENOUGH:
-            return Spoken(None, {})
+            return LanguageShares(None, {})
         listed = letters.most_common()
-        return Spoken(listed[0][0], {code: round(count / total, 4) for code, count in listed if count})
+        return LanguageShares(listed[0][0], {code: round(count / total, 4) for code, count in listed if count})
 
     def _scripts(self, piece: str) -> list[tuple[str, int]]:
         if piece.isascii():
@@ -257,7 +257,7 @@ def languages(codes: tuple[str, ...]) -> Languages:
     return Languages(codes)
 
 
-def mixing(prompt: str | None, think: Spoken, answer: Spoken) -> list[str]:
+def mixing(prompt: str | None, think: LanguageShares, answer: LanguageShares) -> list[str]:
     """What is mixed, in words; empty where one language goes all through."""
     mixtures = []
     for name, part in (("think", think), ("answer", answer)):

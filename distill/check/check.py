@@ -42,7 +42,7 @@ from publish.formats.compressed import check_compressible
 from publish.weights import tensor_shapes
 from synth.distributed.config import RayEngine
 from synth.problems.config import HubPrompts, ImportedTraces
-from synth.sampling.config import AskedModel, TeacherSampling
+from synth.sampling.config import AuxiliaryModel, TeacherSampling
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -74,7 +74,7 @@ def check_recipe(
         "parts": lambda: _parts(recipe),
         "student": lambda: check_student(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
-        **{one.role: partial(_stage_model, one, section) for section, one in recipe.asked_models.items()},
+        **{one.role: partial(_stage_model, one, section) for section, one in recipe.auxiliary_models.items()},
         "licences": lambda: _licences(recipe),
         **_logits_teachers(recipe, load),
         **({"logprobs": lambda: _logprobs(recipe)} if getattr(recipe.sample, "logprobs", None) else {}),
@@ -111,7 +111,7 @@ def check_recipe(
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
-    engines = [type(one) for one in (*recipe.teachers, *(model.teacher for model in recipe.asked_models.values()))]
+    engines = [type(one) for one in (*recipe.teachers, *(model.teacher for model in recipe.auxiliary_models.values()))]
     vllm = VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm"
     vllm |= recipe.train.on_policy is not None and recipe.train.on_policy.is_served  # TRL's client of a server needs it
     if vllm:
@@ -172,7 +172,7 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
 
 
-def _stage_model(model: AskedModel, section: str) -> Iterator[Finding]:
+def _stage_model(model: AuxiliaryModel, section: str) -> Iterator[Finding]:
     """A judge's or rewriter's model as a teacher's is checked; its fields are those of its section."""
     from synth.sampling.questions import section_errors
 

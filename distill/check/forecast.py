@@ -217,4 +217,4 @@ def _count(prompts: PromptsConfig | None, given: int | None, field: str) -> int:
         return given
     if prompts is None or (isinstance(prompts, HubPrompts) and is_on_hub(prompts)):
         raise InputError("the number of problems is not known here", where=f"forecast.{field}", hint="set it")
-    return len(load_prompts(prompts, answerless=True).prompts)
+    return len(load_prompts(prompts, allow_missing_gold=True).prompts)

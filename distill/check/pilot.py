@@ -16,7 +16,7 @@ from distill.config.recipe import Recipe
 from distill.runs.keys import pinned_teacher
 from licensing.errors import InputError
 from synth.sampling.budget import Spend, price
-from synth.sampling.config import AdaptiveBounds, AskedModel, BudgetConfig, CascadePolicy, TeacherSampling
+from synth.sampling.config import AdaptiveBounds, AuxiliaryModel, BudgetConfig, CascadePolicy, TeacherSampling
 from synth.sampling.store import SampleStore
 from synth.teachers.logprobs import record_bytes
 from synth.verify.config import JudgeConfig
@@ -116,7 +116,7 @@ def _most_tokens(sampling: TeacherSampling, problems: int) -> int:
     return tokens
 
 
-def model_bounds(model: AskedModel, rows: int) -> str:
+def model_bounds(model: AuxiliaryModel, rows: int) -> str:
     """What a judge or rewriter takes at most for so many rows: each of them one question, and all different."""
     when = "asked about sentences that rules cannot rewrite; with one in every trace"
     if isinstance(model, JudgeConfig):
@@ -144,7 +144,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     kept_out = {prompt.content_hash for prompt in held_out}
     whole = [
         prompt
-        for prompt in load_prompts(recipe.prompts, answerless=recipe.verify.majority is not None).prompts
+        for prompt in load_prompts(recipe.prompts, allow_missing_gold=recipe.verify.majority is not None).prompts
         if prompt.content_hash not in kept_out
     ]
     chosen = sorted(whole, key=lambda prompt: prompt.content_hash)[:count]

@@ -120,7 +120,7 @@ def _made_up(recipe: Recipe) -> Iterator[dict[str, Any]]:
             where="sample",
             hint="`distill run RECIPE --until curate` takes no GPU",
         )
-    for problem in load_prompts(recipe.prompts, answerless=True).prompts:
+    for problem in load_prompts(recipe.prompts, allow_missing_gold=True).prompts:
         yield {"id": problem.id, "kind": problem.kind, "messages": made_up_trace(problem.messages, problem.answer)}
 
 

@@ -39,12 +39,12 @@ def problems_of(recipe: Recipe) -> PromptSet | ImportedTraceSet | None:
     from synth.problems.problem import load_prompts
     from synth.sampling.imported_traces import load_traces
 
-    source, answerless = _source_of(recipe), recipe.verify.majority is not None
+    source, allow_missing_gold = _source_of(recipe), recipe.verify.majority is not None
     if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
         return None
     if isinstance(source, ImportedTraces):
-        return load_traces(source, recipe.teachers[0], answerless=answerless)
-    return load_prompts(source, answerless=answerless)
+        return load_traces(source, recipe.teachers[0], allow_missing_gold=allow_missing_gold)
+    return load_prompts(source, allow_missing_gold=allow_missing_gold)
 
 
 def _source_of(recipe: Recipe) -> PromptsConfig | ImportedTraces:
@@ -85,9 +85,9 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
     if size:
         subject = "texts and log-probabilities" if logprobs else "texts"
         yield from _on_disk(f"the {subject} of {rows:,} samples", size + logprobs, free_bytes)
-    for model in recipe.asked_models.values():
+    for model in recipe.auxiliary_models.values():
         yield Finding("ok", model.role, model_bounds(model, rows))
-    checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]
+    checked = [prompt for prompt in problem_set.prompts if not prompt.lacks_gold]
     if len(checked) < len(problem_set.prompts):
         voting = len(problem_set.prompts) - len(checked)
         yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")

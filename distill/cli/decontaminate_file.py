@@ -38,7 +38,7 @@ def decontaminate_file(
     """
     from synth.benchmarks import file_items
     from synth.decontaminate import Finder, texts_of
-    from synth.decontamination_recall import plant_report
+    from synth.decontamination_recall import measure_recall
     from synth.problems.loaders import RAW_CHARACTERS, jsonl_rows
 
     if out.resolve() in {path.resolve() for path in (rows, *against)}:
@@ -81,6 +81,6 @@ def decontaminate_file(
         "how": dict(sorted(how.items())),
         "items": len(finder.items),
         "items_not_told_without_their_digits": finder.indistinct,
-        **plant_report(finder, hosts),
+        **measure_recall(finder, hosts),
         "out": str(out.resolve()),
     }

@@ -59,7 +59,7 @@ def pair(
     measures = None
     if problems is not None and not code:
         source = JsonlPrompts(kind="jsonl", path=str(problems), limit=rollouts)
-        prompts = [problem.messages for problem in load_prompts(source, answerless=True).prompts]
+        prompts = [problem.messages for problem in load_prompts(source, allow_missing_gold=True).prompts]
         quiet_libraries()
         with StageProgress() as progress:
             report = progress.stage_begins("rollouts")

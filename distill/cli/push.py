@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from publish.push import Outcome, Plan, RepoPlan, Target
 
 
-class Gated(StrEnum):
+class Gate(StrEnum):
     auto = "auto"
     manual = "manual"
 
@@ -48,7 +48,7 @@ def push(
         str | None, typer.Option(metavar="TAG", help="Tag of the release.", show_default="v and release.version")
     ] = None,
     gated: Annotated[
-        Gated | None,
+        Gate | None,
         typer.Option(help="Whoever downloads has to ask; granted at once (auto), or by you (manual)."),
     ] = None,
     collection: Annotated[

@@ -30,7 +30,7 @@ from synth.persona.config import TAUGHT_LANGUAGES, PersonaConfig
 from synth.persona.replay import ReplayConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
-from synth.sampling.config import AskedModel, CascadePolicy, SampleConfig, SamplingOptions, TeacherSampling
+from synth.sampling.config import AuxiliaryModel, CascadePolicy, SampleConfig, SamplingOptions, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import (
     AutoTeacher,
@@ -41,10 +41,10 @@ from synth.teachers.config import (
     VllmServerTeacher,
     VllmTeacher,
 )
-from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
+from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.verify.config import VerifyConfig
 
-# --- sections that this room reads -------------------------------------------------------------------------------
+# --- sections that this module reads ------------------------------------------------------------------------------
 
 
 class RandomBase(Section):
@@ -384,12 +384,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Recipe:
-        brought = isinstance(self.sample, ImportedTraces)
-        if brought and self.prompts is not None:
+        is_import = isinstance(self.sample, ImportedTraces)
+        if is_import and self.prompts is not None:
             raise ValueError("sample.source: traces brings its own problems: remove the section prompts")
-        if not brought and self.prompts is None:
+        if not is_import and self.prompts is None:
             raise ValueError("prompts is missing: set prompts.kind, or sample.source: traces and sample.path")
-        if brought != isinstance(self.teacher, OfflineTeacher):
+        if is_import != isinstance(self.teacher, OfflineTeacher):
             raise ValueError("teacher.kind: offline and sample.source: traces go together: set both or neither")
         if isinstance(self.teacher, OfflineTeacher) and self.evaluate.teacher:
             raise ValueError("an offline teacher cannot be scored: set evaluate.teacher: false")
@@ -593,9 +593,9 @@ class Recipe(Section):
         return (self.student.public_id, *teachers)
 
     @property
-    def asked_models(self) -> dict[str, AskedModel]:
+    def auxiliary_models(self) -> dict[str, AuxiliaryModel]:
         """The models that stages ask beside the teachers, by their sections."""
-        models: dict[str, AskedModel] = {}
+        models: dict[str, AuxiliaryModel] = {}
         if self.verify.judge is not None:
             models["verify.judge"] = self.verify.judge
         if self.persona is not None and self.persona.rewriter is not None:
@@ -613,7 +613,7 @@ class Recipe(Section):
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:
         """The teachers of the section `teacher`."""
-        return members_of(self.teacher)
+        return teacher_configs(self.teacher)
 
     def digest(self) -> str:
         """sha256 of the canonical JSON of the whole recipe, defaults included."""

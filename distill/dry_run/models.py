@@ -26,7 +26,7 @@ from publish.weights import read_object, write_object
 from synth.reasoning import THINK_OPEN
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["Described", "describe", "describe_student", "describe_teacher", "write_stand_in"]
+__all__ = ["ModelDescription", "describe", "describe_student", "describe_teacher", "write_stand_in"]
 
 _FILES = Path(__file__).with_name("models.yaml")
 _TOKENIZER_FILES = (
@@ -57,7 +57,7 @@ class _Entry(BaseModel):
 
 
 @dataclass(frozen=True)
-class Described:
+class ModelDescription:
     """A model without its weights. ``folder``: its files on this machine, None where they are a description's."""
 
     name: str
@@ -106,14 +106,14 @@ class Described:
         return render(self.template, turns, add_generation_prompt=add_generation_prompt, **self.values)
 
 
-def describe_student(student: StudentConfig) -> Described | None:
+def describe_student(student: StudentConfig) -> ModelDescription | None:
     """The base of a student; None for a random one. Raises InputError as ``describe`` does."""
     if isinstance(student.base, RandomBase):
         return None
     return describe(student.base, student.revision, student.public_id, "student.base")
 
 
-def describe_teacher(teacher: TeacherConfig) -> Described:
+def describe_teacher(teacher: TeacherConfig) -> ModelDescription:
     """A teacher that loads a model. Raises InputError as ``describe`` does, and where it has no chat template."""
     described = describe(teacher.model, teacher.revision, teacher.public_id, "teacher.model")
     if described.template is None:
@@ -121,7 +121,7 @@ def describe_teacher(teacher: TeacherConfig) -> Described:
     return described
 
 
-def describe(model: str, revision: str | None, public_id: str, where: str) -> Described:
+def describe(model: str, revision: str | None, public_id: str, where: str) -> ModelDescription:
     """A model by its folder, the hub's cache, or its entry in models.yaml, in this order.
 
     Raises InputError where none of them has it.
@@ -138,7 +138,7 @@ def describe(model: str, revision: str | None, public_id: str, where: str) -> De
             hint=f"`hf download {public_id} --include '*.json' '*.jinja' '*.txt' '*.model'` fetches it without weights",
         )
     values = {"bos_token": entry.bos, "eos_token": entry.eos, "pad_token": entry.pad}
-    return Described(
+    return ModelDescription(
         public_id,
         entry.config,
         _template(entry.template),
@@ -148,7 +148,7 @@ def describe(model: str, revision: str | None, public_id: str, where: str) -> De
     )
 
 
-def write_stand_in(base: Described, folder: Path) -> None:
+def write_stand_in(base: ModelDescription, folder: Path) -> None:
     """Write a tiny random model of the base's architecture into ``folder``: its tokenizer files where they are on this
     machine, else a tokenizer of bytes with its special tokens; its template, stop tokens and positions either way.
 
@@ -167,7 +167,7 @@ def write_stand_in(base: Described, folder: Path) -> None:
     _write_random_weights(config, folder)
 
 
-def _write_described(base: Described, entry: _Entry, folder: Path) -> dict[str, Any]:
+def _write_described(base: ModelDescription, entry: _Entry, folder: Path) -> dict[str, Any]:
     tokenizer = byte_level_tokenizer(entry.special, entry.text)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
@@ -203,7 +203,7 @@ def _write_random_weights(config: Mapping[str, Any], folder: Path) -> None:
     write_object(folder / "config.json", {**tiny, "architectures": saved["architectures"]})
 
 
-def _of_folder(folder: Path, name: str) -> Described:
+def _of_folder(folder: Path, name: str) -> ModelDescription:
     settings = read_object(folder / "special_tokens_map.json", optional=True)
     settings |= read_object(folder / "tokenizer_config.json", optional=True)
     values = {}
@@ -212,7 +212,7 @@ def _of_folder(folder: Path, name: str) -> Described:
         text = value.get("content") if isinstance(value, dict) else value
         if isinstance(text, str):
             values[key] = text
-    return Described(name, read_object(folder / "config.json"), read_template(folder), values, folder)
+    return ModelDescription(name, read_object(folder / "config.json"), read_template(folder), values, folder)
 
 
 def _template(template: str | None) -> str | None:

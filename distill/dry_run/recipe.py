@@ -16,7 +16,7 @@ from typing import Any
 from distill.config.parallel import ParallelConfig
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
 from distill.config.train import LogitsTeacher, TrainConfig
-from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
+from distill.dry_run.models import ModelDescription, describe_student, describe_teacher, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
 from distill.models.random_model import write_random_base
 from licensing.errors import InputError
@@ -103,7 +103,7 @@ Fault = tuple[str, str, str]
 """(what, where, hint)"""
 
 
-def _student_faults(recipe: Recipe, base: Described | None) -> Iterator[Fault]:
+def _student_faults(recipe: Recipe, base: ModelDescription | None) -> Iterator[Fault]:
     """`evaluate` and training against the student's positions."""
     limit = base.positions if base else None
     if isinstance(recipe.student.base, RandomBase):
@@ -128,7 +128,7 @@ def _student_faults(recipe: Recipe, base: Described | None) -> Iterator[Fault]:
 
 
 def _teacher_faults(
-    teacher: TeacherConfig, described: Described, sample: TeacherSampling, prompt: int
+    teacher: TeacherConfig, described: ModelDescription, sample: TeacherSampling, prompt: int
 ) -> Iterator[Fault]:
     own = getattr(teacher, "max_model_len", None)
     positions = described.positions
@@ -259,7 +259,7 @@ class _Builder:
         filters = curate.filters.model_copy(update=dict.fromkeys(lengths))
         return curate.model_copy(update={"filters": filters, "quota": None})
 
-    def student(self, base: Described | None) -> StudentConfig:
+    def student(self, base: ModelDescription | None) -> StudentConfig:
         student = self._recipe.student
         few: dict[str, Any] = {"num_train_epochs": 1, "batch_size": 4, "micro_batch_size": 2, "optimizer": "adamw"}
         few["parallel"] = ParallelConfig(processes=1)
@@ -267,11 +267,11 @@ class _Builder:
             folder = self._folder / "base"
             write_stand_in(base, folder)
             few |= {"base": str(folder), "name": student.public_id}
-            told = "a tiny random model with its template, special tokens and positions"
-            self.replaced.append(f"student {student.public_id}: {told}")
+            stand_in = "a tiny random model with its template, special tokens and positions"
+            self.replaced.append(f"student {student.public_id}: {stand_in}")
         return student.model_copy(update=few)
 
-    def train(self, base: Described | None) -> TrainConfig:
+    def train(self, base: ModelDescription | None) -> TrainConfig:
         train = self._recipe.train
         if train.select is not None:
             select = train.select.model_copy(update={"problems": _FEW_SELECTED, "checkpoints": _FEW_SELECTED})

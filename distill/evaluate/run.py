@@ -26,7 +26,7 @@ from synth.reasoning import split_reasoning
 from synth.sampling.config import PENALTIES, SAMPLING_OPTIONS
 from synth.teachers.build import build_teacher
 from synth.teachers.config import AutoTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
-from synth.teachers.mixture import TeachersConfig, members_of
+from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.teacher import Request, Teacher, teacher_messages
 from synth.teachers.vllm_engine_args import check_engine_args
 from synth.verify.config import VerifyConfig
@@ -85,7 +85,7 @@ def folder_teacher(folder: Path, config: EvaluationSettings, template: PromptTem
 
 def scored_teachers(config: EvaluateConfig, teacher: TeachersConfig) -> dict[str, TeacherConfig]:
     """The teachers to score, by the name of their rows: "teacher", and of several "teacher NAME"."""
-    members = members_of(teacher)
+    members = teacher_configs(teacher)
     chosen = [member for member in members if config.teacher in (True, member.public_id)]
     return {"teacher" if len(members) == 1 else f"teacher {one.public_id}": one for one in chosen}
 

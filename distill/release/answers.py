@@ -86,7 +86,7 @@ class ReleaseAnswers(Stage[Answers]):
         from distill.evaluate.run import folder_teacher, run_model
         from synth.problems.problem import Prompt
 
-        prompts = [Prompt.model_validate(row, context={"answerless": True}) for row in self.problems]
+        prompts = [Prompt.model_validate(row, context={"allow_missing_gold": True}) for row in self.problems]
         model = folder_teacher(Path(self.folder), self.evaluate, self.prompt_template)
         rows = run_model("release", model, prompts, self.evaluate, self.verify, ctx.progress)
         return Answers(rows=tuple(rows))

@@ -14,7 +14,7 @@ from distill.runs.facts import STUDENT, EvaluateFacts
 from licensing.audit import Audit, audit
 from licensing.errors import Refused
 from licensing.files import read_rows
-from licensing.lineage import Declared, Input, Lineage
+from licensing.lineage import Declaration, Input, Lineage
 from publish.evaluation import EvaluatedItem
 from synth.sampling.samples_table import PROBLEMS
 
@@ -28,7 +28,7 @@ def check_evaluation_items(recipe: Recipe, *, fetch: bool = True) -> Audit:
     be passed on under it. ``fetch``: as of ``planned_lineage``."""
     sources = sources_of_prompts(recipe.evaluate.prompts, fetch=fetch)
     inputs = tuple(Input(id=name, role="data", licence=license) for name, license in sorted(sources, key=str))
-    declared = Declared(license=recipe.release.license, license_name=recipe.release.license_name)
+    declared = Declaration(license=recipe.release.license, license_name=recipe.release.license_name)
     lineage = Lineage(release=recipe.release.name, kind="dataset", declared=declared, inputs=inputs)
     result = audit(Lineage.model_validate(Redaction(recipe).value(lineage.model_dump())), allow=recipe.release.allow)
     try:

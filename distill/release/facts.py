@@ -45,7 +45,7 @@ from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, Reaso
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.teachers.config import OpenAITeacher, TeacherConfig
-from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
+from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
 
@@ -271,7 +271,7 @@ def teacher_facts(
     """The teachers with their engines; a revision is the pinned one, or that of the weights which an engine loaded."""
     engine_rows = read_engine_info(samples.path / ENGINES)
     facts = []
-    for teacher in members_of(section):
+    for teacher in teacher_configs(section):
         shares = samples.facts.teachers
         engines = shares[teacher.public_id].engines if shares else samples.facts.engines
         loaded = {row["revision"] for row in engine_rows if row["model"] == teacher.public_id and row["revision"]}

@@ -15,7 +15,7 @@ from distill.runs.facts import PrepareFacts
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
-from licensing.lineage import Declared, Input, Lineage, Role, load_lineage
+from licensing.lineage import Declaration, Input, Lineage, Role, load_lineage
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.mapping import Column, Condition, Constant
 from synth.sampling.samples_table import PROBLEMS
@@ -47,20 +47,20 @@ def planned_lineage(recipe: Recipe, *, fetch: bool = True) -> Lineage:
 
 
 def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
-    answerless = recipe.verify.majority is not None
+    allow_missing_gold = recipe.verify.majority is not None
     if not isinstance(recipe.sample, ImportedTraces):
         assert recipe.prompts is not None, "the recipe's schema asks for prompts or traces"
-        return sources_of_prompts(recipe.prompts, answerless=answerless, fetch=fetch)
+        return sources_of_prompts(recipe.prompts, allow_missing_gold=allow_missing_gold, fetch=fetch)
     from synth.sampling.imported_traces import load_traces
 
     if (declared := _declared_sources(recipe.sample, fetch)) is not None:
         return declared
-    traces = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+    traces = load_traces(recipe.sample, recipe.teachers[0], allow_missing_gold=allow_missing_gold)
     traces.check_models(recipe.teachers[0].public_id)
     return count_sources(prompt.row() for prompt in traces.prompts)
 
 
-def sources_of_prompts(prompts: PromptsConfig, *, answerless: bool = False, fetch: bool = True) -> Sources:
+def sources_of_prompts(prompts: PromptsConfig, *, allow_missing_gold: bool = False, fetch: bool = True) -> Sources:
     """The sources that a section of prompts names; its rows are read where neither it nor its preset declares a
     license, those of the hub only with ``fetch``."""
     from synth.problems.problem import load_prompts
@@ -71,7 +71,9 @@ def sources_of_prompts(prompts: PromptsConfig, *, answerless: bool = False, fetc
         return {(prompts.data_source, prompts.license): 0}
     if isinstance(prompts, HubPrompts) and (declared := _declared_sources(prompts, fetch)) is not None:
         return declared
-    return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
+    return count_sources(
+        prompt.row() for prompt in load_prompts(prompts, allow_missing_gold=allow_missing_gold).prompts
+    )
 
 
 def _declared_sources(config: HubPrompts | ImportedTraces, fetch: bool) -> Sources | None:
@@ -168,7 +170,7 @@ def lineage_of(
     if recipe.persona is not None and recipe.persona.rewriter is not None:
         inputs += generators(recipe.persona.rewriter.teacher, rewritten, "reformatter")
     inputs += [Input(id=name, role="data", licence=text) for name, text in sorted(sources, key=str)]
-    declared = Declared(license=release.license, license_name=release.license_name)
+    declared = Declaration(license=release.license, license_name=release.license_name)
     lineage = Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
     return Lineage.model_validate(Redaction(recipe).value(lineage.model_dump()))
 

@@ -19,7 +19,7 @@ from licensing.errors import InputError, Refused
 from publish.evaluation import EvaluatedItem, read_items
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Loaded", "check_load", "load_engines"]
+__all__ = ["LoadResult", "check_load", "load_engines"]
 
 _ANSWERS = 4
 _LIMIT = 32
@@ -32,7 +32,7 @@ _QUESTION = {"id": "load-check", "prompt": "What is 2 + 3?", "kind": "open", "so
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """What came of it. ``stopped``: of ``answers``; ``limit``: new tokens of each at most."""
 
     engine: str
@@ -56,7 +56,7 @@ def load_engines(folder: Path) -> list[EngineName]:
     return ["transformers", "vllm"] if score is not None and score.engine.startswith("vllm") else ["transformers"]
 
 
-def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:
+def check_load(folder: Path, engine: EngineName, report: Reporter) -> LoadResult:
     """Load the folder with ``engine`` in a clean process and let it answer.
 
     Raises Refused where it does not load or never stops, InputError where a part of the folder is damaged,
@@ -84,7 +84,7 @@ def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:
             "were recorded as ending sooner",
             where=str(folder),
         )
-    return Loaded(rows[0]["engine"], len(rows), stopped, base.turn_end, limit)
+    return LoadResult(rows[0]["engine"], len(rows), stopped, base.turn_end, limit)
 
 
 def _within_memory(settings: EvaluateConfig, base: BaseFolder, tokens: int) -> EvaluateConfig:

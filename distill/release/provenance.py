@@ -19,7 +19,7 @@ from distill.runs.artefact import Artefact
 from distill.runs.provenance import PROJECT
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher
-from synth.teachers.mixture import TeachersConfig, members_of
+from synth.teachers.mixture import TeachersConfig, teacher_configs
 
 __all__ = ["BUILD_TYPE", "slsa_predicate"]
 
@@ -101,8 +101,8 @@ def _logits_teachers(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str
 
 
 def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
-    models = [("teacher", one) for one in members_of(section)]
-    models += [(asked.role, asked.teacher) for asked in recipe.asked_models.values()]
+    models = [("teacher", one) for one in teacher_configs(section)]
+    models += [(asked.role, asked.teacher) for asked in recipe.auxiliary_models.values()]
     facts = {one.id: one for one in teacher_facts(recipe, section, stages.samples)}
     for role, teacher in models:
         sample_facts = facts.get(teacher.public_id)

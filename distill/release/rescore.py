@@ -28,14 +28,14 @@ from distill.runs.stage import Reporter
 from licensing.errors import Refused
 from publish.evaluation import EvaluatedItem, read_items
 
-__all__ = ["SIGNIFICANCE", "Rescored", "rescore"]
+__all__ = ["SIGNIFICANCE", "RescoreResult", "rescore"]
 
 SIGNIFICANCE = 0.05
 """Below this p the difference between recorded and new verdicts is no chance."""
 
 
 @dataclass(frozen=True)
-class Rescored:
+class RescoreResult:
     """Scores are pass@1 on the same ``n`` items; ``low`` and ``high`` bound ``difference`` (again minus recorded)."""
 
     n: int
@@ -67,7 +67,7 @@ class Rescored:
         )
 
 
-def rescore(folder: Path, number: int, engine: EngineName | None, report: Reporter) -> Rescored | None:
+def rescore(folder: Path, number: int, engine: EngineName | None, report: Reporter) -> RescoreResult | None:
     """Score ``number`` recorded items again; None where the release ships no items.
 
     ``engine``: None for the recorded one where it is installed. Raises Refused where the recorded verdicts do not give
@@ -89,7 +89,7 @@ def rescore(folder: Path, number: int, engine: EngineName | None, report: Report
     result = summarise({"recorded": recorded, "again": rows})
     before, after = result.scores
     (comparison,) = result.comparisons
-    return Rescored(
+    return RescoreResult(
         n=after.n,
         recorded=before.value,
         again=after.value,

@@ -21,7 +21,7 @@ from licensing.audit import Audit, audit
 from licensing.errors import Refused
 from licensing.files import read_json
 from licensing.license_texts import release_license_files
-from licensing.lineage import Declared, Lineage, load_lineage
+from licensing.lineage import Declaration, Lineage, load_lineage
 from licensing.registry import resolve
 from publish import facts as card
 from publish.package import build_data_release
@@ -59,7 +59,7 @@ def check_data(recipe: Recipe, lineage: Lineage) -> Audit:
 def _data_lineage(recipe: Recipe, lineage: Lineage) -> Lineage:
     release = recipe.release
     name = release.license_name if release.data_license is None else None
-    declared = Declared(license=release.data_license or release.license, license_name=name)
+    declared = Declaration(license=release.data_license or release.license, license_name=name)
     inputs = tuple(one for one in lineage.inputs if one.role not in ("base", "logits"))  # they made the weights
     changes = {"release": release.data_set, "kind": "dataset", "declared": declared, "inputs": inputs, "files": None}
     return lineage.model_copy(update=changes)

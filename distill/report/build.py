@@ -24,7 +24,7 @@ from distill.config.recipe import StudentConfig
 from distill.report.page import markdown, write_page
 from distill.report.summary import sections
 from distill.report.trace_rows import TraceTables, trace_rows
-from distill.report.traces import MOST_TRACES, Counted, pack_traces
+from distill.report.traces import MOST_TRACES, TraceCounts, pack_traces
 from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError
@@ -67,7 +67,7 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
     with disk_errors(out, "choose another folder with --out"):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=out) as chunks:
-            counted: Counted | None = None
+            counted: TraceCounts | None = None
             index = ""
             if (tables := _tables(run, of_last_round(artefacts))) is not None:
                 counted, index = pack_traces(trace_rows(tables), chunks, most)

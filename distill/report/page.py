@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from distill.report.markdown import Block, Listing, Plot, Section, Table, TrainedText, visible
-from distill.report.traces import MOST_BYTES, Counted
+from distill.report.traces import MOST_BYTES, TraceCounts
 from publish.cards.markdown import fence, md, table
 
 __all__ = ["markdown", "write_page"]
@@ -32,7 +32,7 @@ def write_page(
     title: str,
     description: str,
     sections: Sequence[Section],
-    counted: Counted | None,
+    counted: TraceCounts | None,
     index: str,
     chunks: Iterable[str],
 ) -> None:
@@ -92,7 +92,7 @@ def markdown(title: str, description: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _notice(counted: Counted) -> str:
+def _notice(counted: TraceCounts) -> str:
     if not counted.not_shown:
         return f"All {counted.total:,} traces of {counted.problems:,} problems are in this page."
     return (

@@ -25,7 +25,7 @@ from distill.report.tables import (
     stage_table,
     waterfall_table,
 )
-from distill.report.traces import EDGES, Counted
+from distill.report.traces import EDGES, TraceCounts
 from distill.report.verdicts import spent_text, verdicts_section
 from distill.runs.artefact import SECOND_ROUND, Artefact, of_last_round
 from distill.runs.facts import FIRST_STUDENT
@@ -45,7 +45,10 @@ _MOST_ROWS = 50
 
 
 def sections(
-    recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counts: Counted | None, trained: Sequence[PreviewRow]
+    recipe: Mapping[str, Any],
+    artefacts: Mapping[str, Artefact],
+    counts: TraceCounts | None,
+    trained: Sequence[PreviewRow],
 ) -> list[Section]:
     """Every section for which the run has data, in the order of the page. ``trained``: some of the training rows."""
     last = of_last_round(artefacts)
@@ -232,7 +235,7 @@ def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
     return Section("loss", "Loss", tuple(blocks)) if blocks else None
 
 
-def _lengths(counts: Counted | None) -> Section | None:
+def _lengths(counts: TraceCounts | None) -> Section | None:
     if counts is None or not counts.total:
         return None
     blocks: list[Block] = []

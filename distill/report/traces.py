@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-__all__ = ["MOST_TRACES", "Counted", "pack_traces"]
+__all__ = ["MOST_TRACES", "TraceCounts", "pack_traces"]
 
 MOST_TRACES = 50_000
 MOST_BYTES = 256 * 2**20  # of text in one page: what a browser tab holds in comfort
@@ -31,7 +31,7 @@ _MOST_TAGS = 400  # distinct values of labels that make a filter; further ones a
 
 
 @dataclass
-class Counted:
+class TraceCounts:
     """What was counted while the traces went by."""
 
     total: int = 0
@@ -70,7 +70,7 @@ Rows = Callable[[], Iterator[Mapping[str, Any]]]
 """Begins the rows anew each time that it is called."""
 
 
-def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tuple[Counted, str]:
+def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tuple[TraceCounts, str]:
     """Write the chunks, one a line, to ``out``; return the counts and the packed index.
 
     The index, JSON in gzip in base64: ``chunks`` (rows of each), ``verdict`` ``source`` ``drop_reason`` ``problem``
@@ -78,7 +78,7 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
     of each problem, by its code), ``tags`` (``names`` of labels, ``rows``: the codes of each row).
     """
     drawn = _draw(trace_rows, most)
-    counted = Counted()
+    counted = TraceCounts()
     columns = {name: _Names() for name in ("verdict", "source", "drop_reason", "problem")}
     rates: dict[str, list[int]] = {}
     sample, tokens, tags, tag_rows = array("i"), array("i"), _Names(), []
@@ -170,7 +170,7 @@ def _draw(trace_rows: Rows, most: int) -> set[str] | None:
     return drawn
 
 
-def _count(counted: Counted, row: Mapping[str, Any]) -> None:
+def _count(counted: TraceCounts, row: Mapping[str, Any]) -> None:
     counted.total += 1
     verdict = _text(row.get("verdict") or "none")
     counted.verdicts[verdict] += 1

@@ -25,7 +25,7 @@ from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.sampling.store import LOGPROBS, SAMPLE_LOG
 from synth.teachers.build import slow_imports
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
-from synth.teachers.mixture import TeachersConfig, members_of
+from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.router import TeacherRouter
 from synth.verify.config import VerifyConfig
 
@@ -65,7 +65,7 @@ class Sample(Stage[SampleFacts]):
     def takes_accelerator(self) -> bool:
         elsewhere = (FakeTeacher, OpenAITeacher, OfflineTeacher)
         on_ray = isinstance(self.engine, RayEngine)  # its client prints on stdout, which is the driver's for results
-        return on_ray or not all(isinstance(teacher, elsewhere) for teacher in members_of(self.teacher))
+        return on_ray or not all(isinstance(teacher, elsewhere) for teacher in teacher_configs(self.teacher))
 
     def runs_again(self, facts: Facts) -> bool:
         """Where requests failed and the recipe asks for them again; not where a budget ended sampling: in a stage that
@@ -74,7 +74,8 @@ class Sample(Stage[SampleFacts]):
 
     @property
     def preload(self) -> tuple[str, ...]:
-        return () if isinstance(self.engine, RayEngine) else slow_imports(one.kind for one in members_of(self.teacher))
+        kinds = (one.kind for one in teacher_configs(self.teacher))
+        return () if isinstance(self.engine, RayEngine) else slow_imports(kinds)
 
     def run(self, ctx: StageContext) -> SampleFacts:
         from synth.distributed.open import open_router
@@ -88,13 +89,14 @@ class Sample(Stage[SampleFacts]):
         traces = None
         if isinstance(self.sample, ImportedTraces):
             on_bad_row = self.sample.on_bad_row
-            traces = load_traces(self.sample, members_of(self.teacher)[0], answerless=self.allow_missing_gold)
-            traces.check_models(members_of(self.teacher)[0].public_id)
+            teacher = teacher_configs(self.teacher)[0]
+            traces = load_traces(self.sample, teacher, allow_missing_gold=self.allow_missing_gold)
+            traces.check_models(teacher.public_id)
             prompts, bad_rows, duplicates, left_out = traces.prompts, traces.bad, traces.duplicates, traces.left_out
         else:
             assert self.prompts is not None, "the recipe's schema asks for prompts or traces"
             on_bad_row = self.prompts.on_bad_row
-            problems = load_prompts(self.prompts, answerless=self.allow_missing_gold)
+            problems = load_prompts(self.prompts, allow_missing_gold=self.allow_missing_gold)
             prompts, bad_rows, duplicates = problems.prompts, problems.bad, problems.duplicates
             left_out = problems.left_out
         held_out = {prompt.content_hash for prompt in load_prompts(self.held_out, section="evaluate.prompts").prompts}
@@ -105,7 +107,7 @@ class Sample(Stage[SampleFacts]):
         if self.on_policy is not None:
             require_routes(self.on_policy.teachers, (prompt.trace_columns() for prompt in chosen))
 
-        golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.is_answerless)]
+        golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.lacks_gold)]
         wrong_golds = dict(check_golds(golds, VerifyConfig()))
         if wrong_golds and on_bad_row == "stop":
             first, reason = next(iter(wrong_golds.items()))
@@ -166,7 +168,7 @@ class Sample(Stage[SampleFacts]):
         )
 
     def _shares(self, summary: SampleSummary) -> dict[str, TeacherShare] | None:
-        teachers = members_of(self.teacher)
+        teachers = teacher_configs(self.teacher)
         if len(teachers) == 1:
             return None
         shares: dict[str, TeacherShare] = {}

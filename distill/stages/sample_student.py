@@ -122,7 +122,7 @@ def _problem(row: dict[str, Any]) -> Prompt:
     """The problem of a row of problems.jsonl, which has the user's own columns apart."""
     columns = row | row.get("extra", {})
     columns.pop("extra", None)
-    return Prompt.model_validate(columns, context={"answerless": True})
+    return Prompt.model_validate(columns, context={"allow_missing_gold": True})
 
 
 def _joined(traces: TraceSet, student: Path) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from synth.teachers.config import (
     VllmServerTeacher,
     VllmTeacher,
 )
-from synth.teachers.mixture import TeachersConfig, members_of
+from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.router import TeacherRouter
 from synth.teachers.teacher import Teacher
 
@@ -36,7 +36,7 @@ def open_router(
     ``engine_info``: the file for what the engines resolved. ``logs``: the folder for logs of servers that this process
     starts. Raises as ``open_teacher`` does.
     """
-    members = members_of(teachers)
+    members = teacher_configs(teachers)
     if len(members) == 1:
         return TeacherRouter([open_teacher(engine, members[0], logs)], None, engine_info)
     with_model = (VllmTeacher, TransformersTeacher, AutoTeacher, VllmServerTeacher)  # they use accelerators

@@ -250,7 +250,7 @@ def unpacked(text: str) -> list[Request]:
         Request(
             **row
             | {
-                "prompt": Prompt.model_validate(row["prompt"], context={"answerless": True}),
+                "prompt": Prompt.model_validate(row["prompt"], context={"allow_missing_gold": True}),
                 "messages": tuple(row["messages"]),
                 "prefix_ids": tuple(row["prefix_ids"]),
             }

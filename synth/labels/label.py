@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from licensing.files import link_or_copy, write_json
 from synth.decontaminate import BLIND_SHARE, SHARE, Finder, Item, N
-from synth.decontamination_recall import plant_report
+from synth.decontamination_recall import measure_recall
 from synth.dedup import SHINGLE, Clusters, bands_for, find_clusters
 from synth.duckdb_helpers import database, stream
 from synth.labels.config import LabelConfig
@@ -322,7 +322,7 @@ def _decontamination(
             "contaminated": contaminated,
             "share_of_prompts": round(contaminated / prompts, 6),
             "by_how": how,
-            **plant_report(finder, [text(host[0]) for host in hosts]),
+            **measure_recall(finder, [text(host[0]) for host in hosts]),
             "found": [
                 {
                     **dict(zip(("prompt_id", "set", "item", "how", "overlap"), row, strict=True)),

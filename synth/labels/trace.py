@@ -15,7 +15,7 @@ from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
 from synth.labels.pii import personal_data
 from synth.labels.reasoning_format import differs
-from synth.language import Spoken, languages, mixing
+from synth.language import LanguageShares, languages, mixing
 from synth.persona.find import identity_talk
 from synth.problems.problem import conversation_text
 from synth.refusals import refusal
@@ -137,7 +137,7 @@ def _flag(name: str, reason: str | None) -> dict[str, Any]:
 def _languages(prompt: str | None, thinking: str, answer: str, config: LabelConfig) -> dict[str, Any]:
     detector = languages(config.languages)
     in_thinking, in_answer = (
-        detector.spoken(part, prompt) if part.strip() else Spoken(None, {}) for part in (thinking, answer)
+        detector.spoken(part, prompt) if part.strip() else LanguageShares(None, {}) for part in (thinking, answer)
     )
     mixed = mixing(prompt, in_thinking, in_answer)
     return {

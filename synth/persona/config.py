@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from synth.persona.honesty import dishonest_instruction
-from synth.sampling.config import AskedModel, BudgetConfig
+from synth.sampling.config import AuxiliaryModel, BudgetConfig
 from synth.section import Section
 from synth.teachers.config import TeacherConfig
 
@@ -30,7 +30,7 @@ class PersonaDetails(Section):
     teachers: tuple[Text, ...] = Field((), description="Named when asked who taught it; a run knows its teachers.")
 
 
-class RewriterConfig(AskedModel):
+class RewriterConfig(AuxiliaryModel):
     """A model that rewrites sentences with identity talk where other names in them would not make them true."""
 
     role: ClassVar[str] = "rewriter"

@@ -91,7 +91,7 @@ def _form(value: Any) -> str:
     if isinstance(value, Section):
         return type(value).__name__
     keys = value if isinstance(value, Mapping) else ()
-    forms = {"template": "Template", "value": "Constant", "all": "Joined"}
+    forms = {"template": "Template", "value": "Constant", "all": "JoinedLists"}
     return "str" if isinstance(value, str) else next((forms[key] for key in forms if key in keys), "Column")
 
 
@@ -101,14 +101,14 @@ _Template = Annotated[Template, Tag("Template")]
 _Constant = Annotated[Constant, Tag("Constant")]
 
 
-class Joined(Section):
+class JoinedLists(Section):
     """Values as one list: lists are joined; a mapping of lists of one length counts as a list of rows."""
 
     all: tuple[Annotated[_Path | _Column | _Template | _Constant, Discriminator(_form)], ...]
     shuffle: int | None = Field(None, description="Seed of an order that depends on the values alone.")
 
 
-_Joined = Annotated[Joined, Tag("Joined")]
+_Joined = Annotated[JoinedLists, Tag("JoinedLists")]
 Value = Annotated[_Path | _Column | _Template | _Constant | _Joined, Discriminator(_form)]
 
 
@@ -215,7 +215,7 @@ def value_of(spec: Value, row: Mapping[str, Any], choices: Any = None) -> Any:
             return spec.value
         case Template():
             return _filled(spec.template, row, choices)
-        case Joined():
+        case JoinedLists():
             return _joined(spec, row, choices)
         case Column():
             return _column(spec, row)
@@ -228,7 +228,7 @@ def named_columns(spec: Value) -> Iterator[str]:
             yield _root(spec)
         case Template():
             yield from (_root(path) for path in _PLACEHOLDER.findall(spec.template) if path != "choices")
-        case Joined():
+        case JoinedLists():
             for one in spec.all:
                 yield from named_columns(one)
         case Column():
@@ -282,7 +282,7 @@ def _parsed(how: str, value: Any, path: str) -> Any:
         return _loaded(pickled_text(value), path)
 
 
-def _joined(spec: Joined, row: Mapping[str, Any], choices: Any) -> list[Any] | None:
+def _joined(spec: JoinedLists, row: Mapping[str, Any], choices: Any) -> list[Any] | None:
     values: list[Any] = []
     for one in spec.all:
         value = value_of(one, row, choices)

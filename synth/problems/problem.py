@@ -90,8 +90,8 @@ class Prompt(BaseModel):
 
     A row has either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
     a digest of the content where a row has none. An answer may be missing for ``open``, ``constraints``, ``code`` with
-    ``tests`` and ``reasoning_gym`` (whose scorer reads ``entry``); for math and choice only with `answerless` in the
-    context.
+    ``tests`` and ``reasoning_gym`` (whose scorer reads ``entry``); for math and choice only with `allow_missing_gold`
+    in the context.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -138,14 +138,14 @@ class Prompt(BaseModel):
         if self.kind == "constraints" and not (columns.get("constraints") or columns.get("instruction_id_list")):
             raise ValueError("kind constraints needs `constraints`, or `instruction_id_list` and `kwargs`")
         missing = self.answer is None or self.answer == ""
-        if missing and self.is_answerless and not (info.context or {}).get("answerless"):
+        if missing and self.lacks_gold and not (info.context or {}).get("allow_missing_gold"):
             raise ValueError(f"kind {self.kind} needs an `answer`")
         if missing and self.kind == "code" and not columns.get("tests"):
             raise ValueError("kind code needs `tests` or an `answer`")
         return self
 
     @property
-    def is_answerless(self) -> bool:
+    def lacks_gold(self) -> bool:
         """Whether it lacks a gold answer, so that only a vote of its samples can give one."""
         return self.kind in ("math", "choice") and (self.answer is None or self.answer == "")
 
@@ -214,11 +214,11 @@ class PromptSet:
 # --- loading -----------------------------------------------------------------------------------------------------
 
 
-def load_prompts(config: PromptsConfig, *, answerless: bool = False, section: str = "prompts") -> PromptSet:
+def load_prompts(config: PromptsConfig, *, allow_missing_gold: bool = False, section: str = "prompts") -> PromptSet:
     """Read the problems of one source, in its order, without the later copies of a problem.
 
-    ``answerless``: problems of kind math and choice may lack an answer, for ``verify.majority``. ``section``: where the
-    recipe has them, for hints. With ``seed`` and
+    ``allow_missing_gold``: problems of kind math and choice may lack an answer, for ``verify.majority``. ``section``:
+    where the recipe has them, for hints. With ``seed`` and
     ``limit`` N problems chosen at random: those whose content has the smallest digests, so that the order of rows and
     the number of copies do not matter. Raises InputError: the source is missing, has no good row, or (``on_bad_row:
     stop``) has a bad row, named by file and line. Raises MissingDependency where `datasets` or `reasoning-gym` is
@@ -231,7 +231,7 @@ def load_prompts(config: PromptsConfig, *, answerless: bool = False, section: st
     left_out: Counter[str] = Counter()
     unique = UniqueProblems()
     duplicates = 0
-    good = _good_rows(problem_rows(config), defaults, bad, left_out, answerless)
+    good = _good_rows(problem_rows(config), defaults, bad, left_out, allow_missing_gold)
     if not isinstance(config, ReasoningGymPrompts) and config.seed is not None and config.limit is not None:
         good = _random_choice(good, config.limit, config.seed)
     for where, prompt in good:
@@ -262,13 +262,17 @@ def _defaults(config: PromptsConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _good_rows(
-    rows: Iterable[RawRow], defaults: Mapping[str, Any], bad: list[BadRow], left_out: Counter[str], answerless: bool
+    rows: Iterable[RawRow],
+    defaults: Mapping[str, Any],
+    bad: list[BadRow],
+    left_out: Counter[str],
+    allow_missing_gold: bool,
 ) -> Iterator[tuple[str, Prompt]]:
     """(place, problem) of the good rows; the others go into ``bad`` and ``left_out``."""
     for raw in rows:
         if raw.condition:
             left_out[raw.condition] += 1
-        elif (prompt := problem_of_row(raw, defaults, bad, answerless)) is not None:
+        elif (prompt := problem_of_row(raw, defaults, bad, allow_missing_gold)) is not None:
             yield raw.where, prompt
 
 
@@ -318,7 +322,7 @@ class UniqueProblems:
 
 
 def problem_of_row(
-    raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answerless: bool = False
+    raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], allow_missing_gold: bool = False
 ) -> Prompt | None:
     """The problem of a row, or None with the reason appended to ``bad``."""
     if raw.row is None:
@@ -329,7 +333,7 @@ def problem_of_row(
         if row.get(key) is None and value is not None:
             row[key] = value
     try:
-        prompt = Prompt.model_validate(row, context={"answerless": answerless})
+        prompt = Prompt.model_validate(row, context={"allow_missing_gold": allow_missing_gold})
         # Values that cannot be written (a lone surrogate, bytes) are found here, before a teacher is used.
         canonical_json(prompt.row()).encode()
     except ValidationError as error:

@@ -15,7 +15,7 @@ def selection_split(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
     Raises InputError where so many with a verdict are not there beside one that is left for training.
     """
-    judged = [prompt for prompt in prompts if prompt.kind != "open" and not prompt.is_answerless]
+    judged = [prompt for prompt in prompts if prompt.kind != "open" and not prompt.lacks_gold]
     if len(judged) < count or len(prompts) == count:
         raise InputError(
             f"{count} of {len(prompts)} problems cannot be taken out of training: {len(judged)} have a verdict",

@@ -281,7 +281,7 @@ class TeacherSampling(SamplingOptions):
         return self
 
 
-class AskedModel(Section):
+class AuxiliaryModel(Section):
     """A model that a stage asks questions of its own (``synth.sampling.questions``): a judge, a rewriter."""
 
     role: ClassVar[str]

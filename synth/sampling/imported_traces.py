@@ -98,7 +98,7 @@ class ImportedTraceSet:
 
 
 def load_traces(
-    config: ImportedTraces, teacher: TeacherConfig | None = None, *, answerless: bool = False
+    config: ImportedTraces, teacher: TeacherConfig | None = None, *, allow_missing_gold: bool = False
 ) -> ImportedTraceSet:
     """Read imported traces: a problem row plus ``response``, or messages that end with the assistant, or what
     ``config.traces`` says.
@@ -112,7 +112,7 @@ def load_traces(
 
     Holds the problems in memory, and some 300 bytes a trace. Raises InputError as ``load_prompts`` does.
     """
-    reader = _Reader(config, teacher, answerless)
+    reader = _Reader(config, teacher, allow_missing_gold)
     problems = UniqueProblems()
     index: dict[str, TraceKey] = {}
     bad: list[BadRow] = []
@@ -175,12 +175,12 @@ def source_claims_schema() -> pa.Schema:
 class _Reader:
     """Reads the traces of a section, with the same result every time."""
 
-    def __init__(self, config: ImportedTraces, teacher: TeacherConfig | None, answerless: bool) -> None:
+    def __init__(self, config: ImportedTraces, teacher: TeacherConfig | None, allow_missing_gold: bool) -> None:
         self.name = config.path or config.dataset
         self.tags = (teacher.think_open, teacher.think_close) if teacher else (THINK_OPEN, THINK_CLOSE)
         self._config = config
         self._model = teacher.public_id if teacher else None
-        self._answerless = answerless
+        self._allow_missing_gold = allow_missing_gold
 
     def rows(self, bad: list[BadRow], left_out: Counter[str]) -> Iterator[tuple[str, Prompt, list[dict[str, Any]]]]:
         """(place, problem, sample fields of its traces) of the good rows; the others go into ``bad`` and
@@ -200,7 +200,7 @@ class _Reader:
                 bad.append(BadRow(raw.where, str(error)))
                 continue
             if stored:
-                prompt = problem_of_row(RawRow(raw.where, problem), defaults, bad, self._answerless)
+                prompt = problem_of_row(RawRow(raw.where, problem), defaults, bad, self._allow_missing_gold)
                 if prompt is not None:
                     yield raw.where, prompt, stored
 

@@ -26,7 +26,7 @@ from synth.distributed.open import open_router
 from synth.parquet_files import read_parquet
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
-from synth.sampling.config import AskedModel
+from synth.sampling.config import AuxiliaryModel
 from synth.sampling.requests import RequestPlan
 from synth.sampling.sample import ENGINES, sample
 from synth.sampling.samples_table import SAMPLES
@@ -51,7 +51,7 @@ class QuestionRun:
 
     def __init__(
         self,
-        config: AskedModel,
+        config: AuxiliaryModel,
         folder: Path,
         store: Path,
         logs: Path | None = None,

@@ -29,7 +29,7 @@ from synth.problems.problem import Prompt, canonical_json
 from synth.sampling.config import CascadePolicy, TeacherSampling
 from synth.sampling.policy import Slot
 from synth.teachers.config import FakeTeacher, OpenAITeacher, TeacherConfig, VllmServerTeacher
-from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
+from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.teachers.teacher import Request, teacher_messages
 
 __all__ = ["RequestPlan", "first_requests", "joins_thinking", "request_id"]
@@ -134,7 +134,7 @@ class RequestPlan:
 
     def __init__(self, prompts: Sequence[Prompt], teacher: TeachersConfig, config: TeacherSampling) -> None:
         self.prompts = prompts
-        self.teachers = members_of(teacher)
+        self.teachers = teacher_configs(teacher)
         self.config = config
         self._starts = config.policy.starts if isinstance(config.policy, CascadePolicy) else (0,)
         shares = teacher.shares if isinstance(teacher, TeacherMixture) else None

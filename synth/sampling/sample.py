@@ -70,11 +70,11 @@ def sample(
     if config.goes_by_verdicts and verifier is None:
         raise ValueError(f"the policy {config.policy.kind} needs a verifier")
     # Nothing but a vote over all its samples can say what is right of a problem without a gold answer.
-    answerless = [number for number, prompt in enumerate(prompts) if prompt.is_answerless]
+    without_gold = [number for number, prompt in enumerate(prompts) if prompt.lacks_gold]
     if isinstance(config.policy, AdaptivePolicy):
-        policy = Adaptive(len(prompts), config.policy, answerless)
+        policy = Adaptive(len(prompts), config.policy, without_gold)
     elif isinstance(config.policy, CascadePolicy):
-        policy = Cascade(len(prompts), config.policy, answerless)
+        policy = Cascade(len(prompts), config.policy, without_gold)
     else:
         policy, verifier = Fixed(len(prompts), config.num_samples), None
     escalation_tokens = config.escalate.tokens if config.escalate is not None else None

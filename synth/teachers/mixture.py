@@ -70,6 +70,6 @@ TeachersConfig = Annotated[
 """The recipe's section `teacher`: one teacher, or a mixture."""
 
 
-def members_of(config: TeachersConfig) -> tuple[TeacherConfig, ...]:
+def teacher_configs(config: TeachersConfig) -> tuple[TeacherConfig, ...]:
     """The teachers of a section."""
     return config.members if isinstance(config, TeacherMixture) else (config,)

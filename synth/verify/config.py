@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from synth.sampling.config import AskedModel, BudgetConfig
+from synth.sampling.config import AuxiliaryModel, BudgetConfig
 from synth.sandbox.sandbox import RUNTIME
 from synth.section import Operational, Section
 from synth.teachers.config import TeacherConfig
@@ -45,7 +45,7 @@ Asked = Literal["unparseable", "wrong", "timeout", "correct"]
 Counts = Literal["rules", "judge", "either"]
 
 
-class JudgeConfig(AskedModel):
+class JudgeConfig(AuxiliaryModel):
     """A model that compares each different answer of a problem with the gold once, beside the rules.
 
     It sees the question, the gold and the final answer only. Rows carry `judge_verdict`, `judge_reason`, `judge_text`

@@ -26,7 +26,7 @@ from licensing.errors import InputError
 from synth.curate.training_rows import training_rows
 from synth.labels.label import PROBLEM_STATS
 from synth.parquet_files import read_parquet
-from synth.teachers.mixture import TeacherMixture, members_of
+from synth.teachers.mixture import TeacherMixture, teacher_configs
 from synth.trace import TraceSet
 from synth.verify.verify_traces import VERDICTS
 
@@ -107,7 +107,7 @@ def test_each_local_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
     folders = TWO.replace("fake/strong", str(tmp_path / "a")).replace("fake/weak", str(tmp_path / "b"))
     pinned = pinned_teacher(load_recipe(SMOKE, [folders]))
     assert isinstance(pinned, TeacherMixture)
-    revisions = [teacher.revision or "" for teacher in members_of(pinned)]
+    revisions = [teacher.revision or "" for teacher in teacher_configs(pinned)]
     assert all(revision.startswith("content-") for revision in revisions)
     assert len(set(revisions)) == 2
     assert pinned.shares == (0.75, 0.25)

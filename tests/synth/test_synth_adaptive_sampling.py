@@ -120,7 +120,7 @@ def test_problems_without_a_gold_answer_are_sampled_in_full_and_kind_open_until_
         {"id": "n", "prompt": "A half?", "answer": None, "kind": "math", "source": "s"},
         {"id": "o", "prompt": "Hello!", "kind": "open", "source": "s"},
     ]
-    prompts = [Prompt.model_validate(row, context={"answerless": True}) for row in rows]
+    prompts = [Prompt.model_validate(row, context={"allow_missing_gold": True}) for row in rows]
     draw(tmp_path, prompts, ADAPTIVE, FakeTeacher(latency_s=0))
     stops = stops_of(tmp_path)
     assert (stops["n"]["n_samples"], stops["n"]["stopped"]) == (8, "max_samples")

@@ -12,7 +12,7 @@ from licensing.errors import InputError
 from synth.benchmarks import file_items, items_of
 from synth.curate.config import CurateConfig
 from synth.decontaminate import Finder, Item, texts_of, tokens
-from synth.decontamination_recall import KINDS, plant, plant_report
+from synth.decontamination_recall import KINDS, measure_recall, plant
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, ReasoningGymPrompts
 
@@ -132,7 +132,7 @@ def test_short_items_match_only_a_text_that_holds_nothing_else() -> None:
 
 @pytest.mark.slow
 def test_the_plant_report_measures_the_finder_it_is_given(finder: Finder) -> None:
-    report = plant_report(finder, OWN)
+    report = measure_recall(finder, OWN)
     assert set(report["recall"]) == set(KINDS)
     assert all(value is not None and value >= 0.98 for value in report["recall"].values())
     assert report["false_positive_rate"] is not None
@@ -142,7 +142,7 @@ def test_the_plant_report_measures_the_finder_it_is_given(finder: Finder) -> Non
         def find(self, text: str) -> tuple[None, float]:
             return None, 0.0
 
-    assert set(plant_report(Blind(finder.items), OWN)["recall"].values()) == {0.0}
+    assert set(measure_recall(Blind(finder.items), OWN)["recall"].values()) == {0.0}
 
 
 def test_every_text_of_a_row_is_looked_at() -> None:

@@ -16,7 +16,7 @@ from synth.labels.config import LabelConfig
 from synth.labels.pass_rate import exact_interval
 from synth.labels.pii import personal_data
 from synth.labels.reasoning_format import differs
-from synth.language import Languages, Spoken, mixing
+from synth.language import Languages, LanguageShares, mixing
 from synth.reasoning import split_reasoning
 from synth.refusals import refusal
 from synth.repetition import repetition
@@ -132,7 +132,7 @@ def test_a_paragraph_in_another_language_shows_in_a_long_trace(languages: Langua
     found = languages.spoken(long, "en")
     assert found.main == "en"
     assert 0.05 < found.shares["de"] < 0.3
-    assert mixing("en", found, Spoken("en", {"en": 1.0})) == [
+    assert mixing("en", found, LanguageShares("en", {"en": 1.0})) == [
         f"think: en {found.shares['en']:.0%}, de {found.shares['de']:.0%}"
     ]
 
@@ -142,14 +142,14 @@ def test_chinese_in_the_middle_of_an_english_sentence_counts(languages: Language
         "So we add them. 但是我们需要检查一下这个答案。 Then the sum is what you would expect. " * 3, "en"
     )
     assert set(found.shares) == {"en", "zh"}
-    assert mixing("en", found, Spoken(None, {}))
+    assert mixing("en", found, LanguageShares(None, {}))
 
 
 def test_prompt_and_answer_in_different_languages_are_mixed() -> None:
-    assert mixing("de", Spoken("en", {"en": 1.0}), Spoken("de", {"de": 1.0})) == [
+    assert mixing("de", LanguageShares("en", {"en": 1.0}), LanguageShares("de", {"de": 1.0})) == [
         "prompt is de, think is en, answer is de"
     ]
-    assert mixing("de", Spoken("de", {"de": 1.0}), Spoken(None, {})) == []
+    assert mixing("de", LanguageShares("de", {"de": 1.0}), LanguageShares(None, {})) == []
 
 
 # --- loops -------------------------------------------------------------------------------------------------------

@@ -95,11 +95,11 @@ def test_problems_may_lack_an_answer_only_where_a_vote_is_asked_for(tmp_path: Pa
     path.write_text('{"prompt": "2 + 2?", "kind": "math", "license": "mit"}\n')
     with pytest.raises(InputError, match="needs an `answer`"):
         load_prompts(JsonlPrompts(path=str(path)))
-    (prompt,) = load_prompts(JsonlPrompts(path=str(path)), answerless=True).prompts
-    assert prompt.is_answerless
+    (prompt,) = load_prompts(JsonlPrompts(path=str(path)), allow_missing_gold=True).prompts
+    assert prompt.lacks_gold
     path.write_text('{"prompt": "Write f.", "kind": "code", "license": "mit"}\n')
     with pytest.raises(InputError, match="kind code needs"):
-        load_prompts(JsonlPrompts(path=str(path)), answerless=True)
+        load_prompts(JsonlPrompts(path=str(path)), allow_missing_gold=True)
 
 
 def test_rows_of_a_file_belong_to_a_problem_by_what_they_ask() -> None:

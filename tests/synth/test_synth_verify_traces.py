@@ -45,7 +45,7 @@ def samples(name: str, answers: Sequence[str], **changes: Any) -> list[dict[str,
 def stage(folder: Path, rows: Sequence[dict[str, Any]], *rows_of_problems: dict[str, Any], out: str = "out") -> None:
     """A finished sample stage with these samples."""
     (folder / out).mkdir(parents=True, exist_ok=True)
-    prompts = [Prompt.model_validate(row, context={"answerless": True}) for row in rows_of_problems or (GOLD,)]
+    prompts = [Prompt.model_validate(row, context={"allow_missing_gold": True}) for row in rows_of_problems or (GOLD,)]
     write_problems(folder / out, prompts)
     with SampleStore(folder / "store") as store:
         for row in rows:

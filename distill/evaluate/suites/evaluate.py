@@ -24,7 +24,7 @@ from distill.models.folder import base_path, read_base
 from distill.runs.facts import Comparison, SideEffect
 from distill.runs.stage import Reporter
 from synth.decontaminate import Finder, Item
-from synth.decontamination_recall import plant_report
+from synth.decontamination_recall import measure_recall
 from synth.problems.problem import Prompt
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
@@ -131,7 +131,7 @@ def find_trained_on(
             hosts.append(prompt)
         if (match := finder.find(prompt)[0]) is not None:
             counts[match.item.set] += 1
-    return {name: counts[name] for name in suites}, plant_report(finder, hosts)["recall"]
+    return {name: counts[name] for name in suites}, measure_recall(finder, hosts)["recall"]
 
 
 def side_effects(results: Sequence[SuiteResult], trained_on: Mapping[str, int] | None = None) -> tuple[SideEffect, ...]:

@@ -34,6 +34,7 @@ from synth.verify.answers.values import (
     Clock,
     Date,
     Expression,
+    Family,
     Interval,
     Items,
     Labelled,
@@ -41,7 +42,6 @@ from synth.verify.answers.values import (
     Matrix,
     Number,
     Operation,
-    Qualified,
     Quantity,
     Ratio,
     Relation,
@@ -72,8 +72,8 @@ def same(gold: Value, answer: Value) -> bool:
     """Whether two answers are equal. Raises TooLarge where that takes more work than allowed."""
     if isinstance(gold, Labelled) or isinstance(answer, Labelled):
         return _labelled(gold, answer)
-    if isinstance(gold, Qualified) or isinstance(answer, Qualified):
-        return _qualified(gold, answer)
+    if isinstance(gold, Family) or isinstance(answer, Family):
+        return _family(gold, answer)
     return _same(_spread(gold), _spread(answer))
 
 
@@ -109,7 +109,7 @@ def _same(g: Value, a: Value) -> bool:
             return letter == other
         case Date(), Date():
             return (g.month, g.day) == (a.month, a.day) and (g.year == a.year or None in (g.year, a.year))
-    return False  # Based, Boolean, Clock, Permutation: equal only to an equal value
+    return False  # Digits, Boolean, Clock, Permutation: equal only to an equal value
 
 
 # --- labels and conditions ---------------------------------------------------------------------------------------
@@ -131,15 +131,15 @@ def _labelled(g: Value, a: Value) -> bool:
     return same(inner[0], inner[1])
 
 
-def _qualified(g: Value, a: Value) -> bool:
+def _family(g: Value, a: Value) -> bool:
     g, a = _parametric(g), _parametric(a)
-    if isinstance(g, Qualified) and isinstance(a, Qualified):
+    if isinstance(g, Family) and isinstance(a, Family):
         one, two = _parameter(g), _parameter(a)
         if one != two and one and two:
             value, conditions = renamed(renamed((a.value, a.conditions), one, f"{one}'"), two, one)
-            a = Qualified(value, conditions)
+            a = Family(value, conditions)
         return same(g.value, a.value) and _matched(g.conditions, a.conditions, same)
-    return same(*(value.value if isinstance(value, Qualified) else value for value in (g, a)))
+    return same(*(value.value if isinstance(value, Family) else value for value in (g, a)))
 
 
 def _parametric(value: Value) -> Value:
@@ -148,11 +148,11 @@ def _parametric(value: Value) -> Value:
         case Relation(sides=(Symbol(), Operation() as inner), marks=("\\in",)) if inner.name == "\\builder":
             return _parametric(inner)
         case Operation(name="\\builder", args=(element, Relation(sides=(Symbol(), Symbol()), marks=("\\in",)) as when)):
-            return value if isinstance(element, Relation) else Qualified(element, (when,))
+            return value if isinstance(element, Relation) else Family(element, (when,))
     return value
 
 
-def _parameter(value: Qualified) -> str | None:
+def _parameter(value: Family) -> str | None:
     r"""The one parameter of ``\frac{\pi}{4} + k\pi, k \in \mathbb{Z}``, which may have another name."""
     match value.conditions:
         case (Relation(sides=(Symbol(name=name), _), marks=("\\in",)),):

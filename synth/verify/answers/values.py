@@ -10,9 +10,9 @@ from fractions import Fraction
 from typing import Any, Literal
 
 __all__ = [
-    "Based", "Boolean", "Cases", "Clock", "Date", "Expression", "Interval", "Items", "Labelled", "Logic", "Matrix",
-    "Number", "Opaque", "Operation", "Permutation", "Qualified", "Quantity", "Ratio", "Relation", "Symbol", "Text",
-    "Unit", "Unreadable", "Value", "renamed", "word_list",
+    "Boolean", "Cases", "Clock", "Date", "Digits", "Expression", "Family", "Interval", "Items", "Labelled", "Logic",
+    "Matrix", "Number", "Opaque", "Operation", "Permutation", "Quantity", "Ratio", "Relation", "Symbol", "Text", "Unit",
+    "Unreadable", "Value", "renamed", "word_list",
 ]  # fmt: skip
 
 
@@ -125,7 +125,7 @@ class Quantity:
 
 
 @dataclass(frozen=True, slots=True)
-class Based:
+class Digits:
     """Digits with their base as a subscript."""
 
     digits: str
@@ -277,7 +277,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Qualified:
+class Family:
     r"""``n = 3k, k \in \mathbb{Z}``: a value and the conditions on its parameters."""
 
     value: Value
@@ -298,8 +298,8 @@ class Opaque:
 
 
 Value = (
-    Number | Symbol | Operation | Quantity | Based | Clock | Date | Ratio | Items | Interval | Relation | Logic | Cases
-    | Matrix | Permutation | Boolean | Text | Labelled | Qualified | Opaque
+    Number | Symbol | Operation | Quantity | Digits | Clock | Date | Ratio | Items | Interval | Relation | Logic | Cases
+    | Matrix | Permutation | Boolean | Text | Labelled | Family | Opaque
 )  # fmt: skip
 
 
@@ -310,7 +310,7 @@ def renamed(value: Any, old: str, new: str) -> Any:
             return Symbol(new) if name == old else value
         case tuple():
             return tuple(renamed(part, old, new) for part in value)
-        case Operation() | Items() | Interval() | Relation() | Logic() | Cases() | Matrix() | Qualified() | Labelled():
+        case Operation() | Items() | Interval() | Relation() | Logic() | Cases() | Matrix() | Family() | Labelled():
             parts = {field.name: renamed(getattr(value, field.name), old, new) for field in fields(value)}
             return replace(value, **parts)
     return value

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from synth.verify.answers.tokens import Token
-from synth.verify.answers.values import Based, Boolean, Clock, Date, Items, Symbol, Text, Value, word_list
+from synth.verify.answers.values import Boolean, Clock, Date, Digits, Items, Symbol, Text, Value, word_list
 
 __all__ = ["join_number_words", "prose", "special", "without_exception"]
 
@@ -122,7 +122,7 @@ def _date(text: str) -> Date | None:
     return None
 
 
-def _based(text: str) -> Based | None:
+def _based(text: str) -> Digits | None:
     match = _BASED.fullmatch(text)
     if match is None:
         return None
@@ -133,7 +133,7 @@ def _based(text: str) -> Based | None:
         return None
     sign = "-" if digits.startswith("-") else ""
     digits = digits.lstrip("-").lstrip("0")
-    return Based(sign + (f"0{digits}" if digits[:1] in ("", ".") else digits), size)
+    return Digits(sign + (f"0{digits}" if digits[:1] in ("", ".") else digits), size)
 
 
 def join_number_words(tokens: Sequence[Token]) -> list[Token]:

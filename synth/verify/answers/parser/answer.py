@@ -12,13 +12,13 @@ from synth.verify.answers.regions import INEQUALITIES, is_region
 from synth.verify.answers.tokens import RELATIONS, Token
 from synth.verify.answers.units import CURRENCIES, NO_LABEL
 from synth.verify.answers.values import (
+    Family,
     Interval,
     Items,
     Labelled,
     Logic,
     Number,
     Operation,
-    Qualified,
     Quantity,
     Ratio,
     Relation,
@@ -67,7 +67,7 @@ class Parser(Brackets):
     def whole(self) -> Value:
         value = self._listed(top=True)
         if self._next().kind == "word" and self._next().text.lower() in QUALIFIERS:
-            value = self._qualified(value)
+            value = self._family(value)
         if self._next().text == "(" and self._is_repeated():
             self._at += 3
         if self._next().text == "(" and self._is_aside():
@@ -76,7 +76,7 @@ class Parser(Brackets):
             self._at += 1
             condition = self._listed()
             self._expect(")")
-            value = Qualified(value, (condition,))
+            value = Family(value, (condition,))
         while self._next().text in (".", ",", ";", "!", "\\"):
             self._at += 1
         if self._at < len(self._tokens):
@@ -180,7 +180,7 @@ class Parser(Brackets):
             rest[at : at + 3] == ["(", chr(ord(mark) + 1), ")"] for at in range(len(rest))
         )
 
-    def _qualified(self, value: Value) -> Value:
+    def _family(self, value: Value) -> Value:
         """The value without the words behind it: ``where c is a constant``, ``for all x``, ``for n \\ge 1``."""
         rest = self._tokens[self._at :]
         words = [token.text.lower() for token in rest if token.kind == "word"]
@@ -199,7 +199,7 @@ class Parser(Brackets):
         names = [token.text for token in rest if token.kind == "letter" and token.text != "a"]
         words = {token.text.lower() for token in rest if token.kind != "letter"}
         if len(set(names)) == 1 and words <= _OF_INTEGERS and words & {"integer", "integers", "\\mathbb{Z}"}:
-            return Qualified(value, (Relation((Symbol(names[0]), Symbol("\\mathbb{Z}")), ("\\in",)),))
+            return Family(value, (Relation((Symbol(names[0]), Symbol("\\mathbb{Z}")), ("\\in",)),))
         return value
 
     # --- relations and quantities --------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
     members = [part for part in parts if _is_membership(part)]
     if 0 < len(members) < len(parts):  # n \ge 3, n \in \mathbb{N}
         rest = [part for part in parts if part not in members]
-        return Qualified(rest[0] if len(rest) == 1 else _joined(rest, joints), tuple(members))
+        return Family(rest[0] if len(rest) == 1 else _joined(rest, joints), tuple(members))
     if "or" in joints and all(isinstance(part, Symbol) and part.name in "ABCDE" for part in parts):
         raise Unreadable("it does not decide between options")
     regions = [is_region(part) and not isinstance(part, Interval) and part != REALS for part in parts]
@@ -331,7 +331,7 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
     if all(is_region(part) for part in parts) and "or" in joints:
         return Operation("\\cup", tuple(parts)) if len(parts) == 2 else Items("", tuple(parts))
     if not regions[0] and all(_is_condition(part) for part in parts[1:]):
-        return Qualified(parts[0], tuple(parts[1:]))
+        return Family(parts[0], tuple(parts[1:]))
     if joints == {"and"} and len(parts) == 2 and (mixed := _mixed(parts[0], parts[1])) is not None:
         return mixed
     return Items("", tuple(parts))

@@ -10,7 +10,7 @@ from synth.verify.answers.parser.quantities import Quantities
 from synth.verify.answers.regions import INEQUALITIES
 from synth.verify.answers.tokens import RELATIONS, Token
 from synth.verify.answers.values import (
-    Based,
+    Digits,
     Interval,
     Items,
     Matrix,
@@ -493,8 +493,8 @@ def negated(value: Value, is_negative: bool) -> Value:
         return value
     if isinstance(value, Number):
         return Number(-value.value, value.decimal)
-    if isinstance(value, Based):
-        return Based(f"-{value.digits}", value.base)
+    if isinstance(value, Digits):
+        return Digits(f"-{value.digits}", value.base)
     return Operation("neg", (operand(value),))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 from synth.verify.answers.parser.cursor import END, Cursor
-from synth.verify.answers.values import Based, Number, Unreadable
+from synth.verify.answers.values import Digits, Number, Unreadable
 
 __all__ = ["Numbers", "in_base"]
 
 
 class Numbers(Cursor):
-    def _based(self) -> Based:
+    def _based(self) -> Digits:
         digits = self._next().text
         self._at += 2
         return in_base(digits, self._raw())
@@ -120,7 +120,7 @@ def _period(digits: str) -> int:
     return 0
 
 
-def in_base(digits: str, base: str) -> Based:
+def in_base(digits: str, base: str) -> Digits:
     if not digits.isdigit() or not base.isdigit() or len(base) > 2 or any(int(digit) >= int(base) for digit in digits):
         raise Unreadable("no number in another base")
-    return Based(digits.lstrip("0") or "0", int(base))
+    return Digits(digits.lstrip("0") or "0", int(base))
