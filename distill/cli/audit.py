@@ -74,7 +74,7 @@ def audit(
         str | None, typer.Option(metavar="URL", help="Hub to query.", show_default="HF_ENDPOINT")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Release name to audit a folder under.")
+        str | None, typer.Option(metavar="OWNER/NAME", help="Name on the hub that a folder is to be released under.")
     ] = None,
     notice: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write NOTICE and the licence texts that must ship into DIR.")

@@ -32,14 +32,17 @@ def sign(
         Path | None, typer.Option(metavar="FILE", help="Certificate of that key (PEM); it goes into the signature.")
     ] = None,
     chain: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Certificates above it (PEM). Repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Certificates of the authorities above --certificate (PEM). Repeatable."),
     ] = None,
     sigstore: Annotated[
         bool, typer.Option("--sigstore", help="Sign with an identity instead of a key. Needs the network.")
     ] = False,
     edited: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Markdown file that you edited after packaging. Repeatable."),
+        typer.Option(
+            metavar="FILE", help="Markdown file that you edited after packaging: its new sha256 is taken. Repeatable."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -86,7 +89,7 @@ def confirm(
     public_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Public key of the signer (PEM).")] = None,
     certificate_chain: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Certificates that the signer's one is below of (PEM). Repeatable."),
+        typer.Option(metavar="FILE", help="Certificates of the authorities above the signer's own (PEM). Repeatable."),
     ] = None,
     identity: Annotated[
         str | None, typer.Option(metavar="NAME", help="Sigstore identity of the signer, such as an e-mail address.")
@@ -98,7 +101,14 @@ def confirm(
         bool, typer.Option("--require-signature", help="Fail where no known signer has signed.")
     ] = False,
     evaluate: Annotated[
-        int, typer.Option("--eval", min=0, metavar="N", help="Also score N recorded items again.", show_default=False)
+        int,
+        typer.Option(
+            "--eval",
+            min=0,
+            metavar="N",
+            help="Also answer N of the recorded evaluation problems again, and compare the verdicts.",
+            show_default=False,
+        ),
     ] = 0,
     engine: Annotated[
         Engine | None,

@@ -42,17 +42,34 @@ def evaluate(
         ),
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", metavar="MODEL2", help="Another model on the same problems, as MODEL.")
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL2",
+            help="A second model, named like MODEL: both answer the same problems and are compared.",
+        ),
     ] = None,
     num_samples: Annotated[
-        int, typer.Option("--num-samples", "-n", min=1, metavar="N", help="Samples of each problem.")
+        int, typer.Option("--num-samples", "-n", min=1, metavar="N", help="Answers to each problem.")
     ] = 1,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="At most N problems of each suite: the same for both models, by --seed."),
+        typer.Option(
+            min=1, metavar="N", help="Most problems of each suite, drawn by --seed: the same for both models."
+        ),
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0, help="Of every model.")] = 0.0,
-    top_p: Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus sampling.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Sampling temperature of every model; 0: greedy decoding.")
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            "--top-p",
+            min=0,
+            max=1,
+            help="Nucleus sampling: draw from the most probable tokens of this total probability.",
+        ),
+    ] = 1.0,
     model_sampling: Annotated[
         bool,
         typer.Option(
@@ -61,25 +78,31 @@ def evaluate(
         ),
     ] = False,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Of one answer, thinking included.")
+        int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Most tokens of one answer, thinking included.")
     ] = 1024,
     engine_arg: Annotated[
         list[str] | None,
         typer.Option("--engine-arg", metavar="a=b", help="vLLM engine argument, as in max_model_len=8192. Repeatable."),
     ] = None,
     engine: EngineChoice = Engine.auto,
-    seed: Annotated[int, typer.Option(help="Of sampling and of the choice of problems.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling, and of the problems that --limit leaves.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Folder of the results.", show_default="evaluations/ and MODEL's name"
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of answers and results; an earlier one is gone on with.",
+            show_default="evaluations/ and MODEL's name",
         ),
     ] = None,
     inspect_log: Annotated[
         Path | None,
         typer.Option("--inspect-log", metavar="DIR", help="Also write logs of inspect-ai there, for `inspect view`."),
     ] = None,
-    harness: Annotated[Harness, typer.Option(help="lm-eval: run --tasks with it.")] = Harness.distill,
+    harness: Annotated[
+        Harness, typer.Option(help="Who asks and scores: distill, on --suite, or lm-eval, on --tasks.")
+    ] = Harness.distill,
     tasks: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Task of lm-eval, or a task file (YAML). Repeatable.")
     ] = None,

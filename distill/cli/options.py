@@ -53,4 +53,9 @@ LicenseFile = Annotated[
     Path | None,
     typer.Option("--licences", metavar="FILE", help="Your own licence entries (YAML), added to the built-in ones."),
 ]
-EngineChoice = Annotated[Engine, typer.Option("--engine", help="auto: vLLM where it is installed.")]
+EngineChoice = Annotated[
+    Engine,
+    typer.Option(
+        "--engine", help="What loads the models and answers; auto: vLLM where it is installed, else transformers."
+    ),
+]

@@ -22,14 +22,21 @@ def pair(
     problems: Annotated[
         Path | None,
         typer.Option(
-            "--problems", metavar="FILE", help="Problems (JSON lines): the student answers them, and both models rate."
+            "--problems",
+            metavar="FILE",
+            help="Problems (JSON lines) that the student answers; both models then rate each token of the answers.",
         ),
     ] = None,
-    rollouts: Annotated[int, typer.Option("--rollouts", min=1, metavar="N", help="Answers: one a problem.")] = 100,
-    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of an answer.")] = 512,
+    rollouts: Annotated[
+        int,
+        typer.Option("--rollouts", min=1, metavar="N", help="Number of problems that the student answers, once each."),
+    ] = 100,
+    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Most tokens of one answer.")] = 512,
     across_tokenizers: Annotated[
         bool,
-        typer.Option("--across-tokenizers", help="The teacher has another tokenizer; without --problems."),
+        typer.Option(
+            "--across-tokenizers", help="Allow a teacher with another tokenizer. Not together with --problems."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -46,7 +46,11 @@ def apply(
         Path, typer.Option("--persona", metavar="FILE", help="Persona file (YAML), or a recipe with a persona.")
     ],
     compose: Annotated[
-        bool, typer.Option("--compose", help="A caller's system message follows the persona's, whatever the file says.")
+        bool,
+        typer.Option(
+            "--compose",
+            help="Keep the persona's text before a caller's own system message, whatever the file's `policy` says.",
+        ),
     ] = False,
     language: Annotated[
         str | None,
@@ -117,24 +121,46 @@ def probe(
     ],
     persona: Annotated[
         Path | None,
-        typer.Option("--persona", metavar="FILE", help="Who it should be; the recipe.yaml of a release if absent."),
+        typer.Option(
+            "--persona",
+            metavar="FILE",
+            help="Persona file or recipe that says who the model should be; a release's own recipe.yaml if absent.",
+        ),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="MODEL2", help="Ask this model too, and compare MODEL with it.")
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL2",
+            help="Folder of a second model: it is probed as well, and MODEL is compared with it.",
+        ),
     ] = None,
     languages: Annotated[
         list[str] | None,
         typer.Option("--language", metavar="CODE", help="Only probes of this language; repeatable. All if absent."),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", "-n", min=2, metavar="N", help="So many probes, spread over families.")
+        int | None,
+        typer.Option(
+            "--count",
+            "-n",
+            min=2,
+            metavar="N",
+            help="Number of probes, spread over all kinds of question; all probes if absent.",
+        ),
     ] = None,
     systems: Annotated[
         list[SystemMessage],
-        typer.Option("--system", help="System messages: the template's default, a caller's own, none; repeatable."),
+        typer.Option(
+            "--system",
+            help="System message of the probes: the template's default, a caller's own, or none. Repeatable.",
+        ),
     ] = [*SystemMessage],  # noqa: B006 - typer copies it
     decodings: Annotated[
-        list[Decoding], typer.Option("--decoding", help="Greedy, or sampled at temperature 0.8; repeatable.")
+        list[Decoding],
+        typer.Option(
+            "--decoding", help="How answers are decoded: greedily, or sampled at temperature 0.8. Repeatable."
+        ),
     ] = [*Decoding],  # noqa: B006
     suite: Annotated[
         list[str] | None,
@@ -150,7 +176,8 @@ def probe(
         typer.Option(min=1, metavar="N", help="At most N problems of each suite: the same for both models."),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Of an answer to a suite's problem.")
+        int,
+        typer.Option("--max-new-tokens", min=1, metavar="N", help="Most tokens of one answer to a problem of --suite."),
     ] = 1024,
     engine: EngineChoice = Engine.auto,
     out: Annotated[
@@ -159,7 +186,12 @@ def probe(
     ] = None,
     max_leak_rate: Annotated[
         float | None,
-        typer.Option("--max-leak-rate", min=0, max=1, help="Exit with 1 where the upper end of the leaks is above it."),
+        typer.Option(
+            "--max-leak-rate",
+            min=0,
+            max=1,
+            help="Exit with code 1 where the upper bound of the share of leaking answers is above this.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

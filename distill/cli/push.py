@@ -41,21 +41,29 @@ def push(
         str | None,
         typer.Option("--data-to", metavar="NS/NAME", help="Repository of the data set.", show_default="NS/NAME-traces"),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Public at the end; else it stays private.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")] = False,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Make the repositories public, as the last step; without it they stay private."),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Push without asking first; needed where there is no terminal.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and change nothing.")] = False,
     tag: Annotated[
         str | None, typer.Option(metavar="TAG", help="Tag of the release.", show_default="v and release.version")
     ] = None,
     gated: Annotated[
         Gate | None,
-        typer.Option(help="Whoever downloads has to ask; granted at once (auto), or by you (manual)."),
+        typer.Option(help="Downloads need a request for access, granted at once (auto) or by you (manual)."),
     ] = None,
     collection: Annotated[
         str | None, typer.Option(metavar="TITLE", help="Put the repositories into this collection of NS.")
     ] = None,
     only: Annotated[
-        Only | None, typer.Option(help="Push one of the two; a Trusted Publisher's token is for one repository.")
+        Only | None,
+        typer.Option(
+            help="Push the model alone or the data set alone: a Trusted Publisher's token is for one repository."
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that were changed on the hub since the last push.")
@@ -64,7 +72,12 @@ def push(
         str | None, typer.Option(metavar="URL", help="Address of the hub.", show_default="HF_ENDPOINT")
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="Longest silence of the hub on a connection.")
+        float,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Seconds without an answer of the hub after which a connection counts as lost.",
+        ),
     ] = 120.0,
     as_json: Json = False,
 ) -> None:

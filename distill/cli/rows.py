@@ -47,7 +47,9 @@ def verify(
     isolation: Annotated[
         ProgramIsolation,
         typer.Option(
-            metavar="apart|any", help="Tests that need the program's own process: errors (apart), or run there (any)."
+            metavar="apart|any",
+            help="Tests that have to run in the program's own process, where it can fake a pass: errors (apart), "
+            "or run there (any).",
         ),
     ] = ProgramIsolation.any,
     require_format: Annotated[

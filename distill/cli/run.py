@@ -76,7 +76,11 @@ def run(
         bool, typer.Option("--retry-failed", help="Ask again for samples whose request failed in a finished stage.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Try every stage with stand-ins: a minute, no GPU, no network.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Run every stage with tiny stand-ins for models and data: about a minute, no GPU, no network.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

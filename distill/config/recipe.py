@@ -62,21 +62,25 @@ class LoraMethod(Section):
     """Low-rank adapters. Defaults follow published practice: all linear layers, rate about ten times full tuning."""
 
     kind: Literal["lora"] = "lora"
-    r: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    r: int = Field(16, ge=1, description="Rank of the adapters.")
+    alpha: int = Field(32, ge=1, description="Adapters are scaled by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters, in training.")
     rslora: bool = Field(False, description="Scale by alpha / sqrt(r) instead of alpha / r.")
-    target_modules: str | tuple[str, ...] = "all-linear"
-    target_parameters: tuple[str, ...] = Field((), description="Parameters that are no module's, as fused experts are.")
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description="Names of the layers that get an adapter, or all-linear: all but the output layer."
+    )
+    target_parameters: tuple[str, ...] = Field(
+        (), description="Names of parameters that get an adapter but belong to no linear layer, such as fused experts."
+    )
     modules_to_save: tuple[str, ...] = Field((), description="Modules that are trained whole, for example `lm_head`.")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
 
 
 class FullMethod(Section):
     """All weights are trained."""
 
     kind: Literal["full"] = "full"
-    learning_rate: float = Field(1e-5, gt=0)
+    learning_rate: float = Field(1e-5, gt=0, description="Peak learning rate.")
 
 
 Method = Annotated[LoraMethod | FullMethod, Field(discriminator="kind")]
@@ -85,28 +89,39 @@ Method = Annotated[LoraMethod | FullMethod, Field(discriminator="kind")]
 class StudentConfig(Section):
     base: str | RandomBase = Field(description="Local folder or hub id of the base model, or {kind: random}.")
     name: str | None = Field(None, description="Public id (owner/name) for lineage where `base` is a folder.")
-    revision: str | None = None
-    license: str | None = Field(None, description="Licence of the base's weights.")
+    revision: str | None = Field(None, description="Commit of the base on the hub.")
+    license: str | None = Field(None, description="Licence of the base's weights, by its id (`distill licences`).")
     chat_template: str | None = Field(
         None, description="In place of the base's own template: chatml, or a file that holds a Jinja template."
     )
-    method: Method = LoraMethod()
+    method: Method = Field(
+        LoraMethod(),
+        description="What is trained: adapters (lora), which are merged afterwards, or all weights (full).",
+    )
     prompt_template: PromptTemplate | None = Field(
         None,
-        description="Text around the question, by kind, in training and evaluation; the teacher has its own.",
+        description="Text around the question in training and evaluation, by kind of problem; the teacher has its own.",
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where the device has it.")
-    max_length: int = Field(4096, ge=16, description="Tokens; a longer row is left out with a reason, never cut.")
-    num_train_epochs: float = Field(3, gt=0)
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="Type of the weights in training; auto: bfloat16 where the device has it."
+    )
+    max_length: int = Field(
+        4096, ge=16, description="Most tokens of a training row; a longer one is left out with a reason, never cut."
+    )
+    num_train_epochs: float = Field(3, gt=0, description="Passes over the training rows.")
     batch_size: int = Field(16, ge=1, description="Rows in one optimiser step.")
     micro_batch_size: int = Operational(
         4,
         ge=1,
         description="Rows of the longest length in one forward pass; shorter rows fill up to as many tokens.",
     )
-    lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    lr_scheduler: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate goes on after the warm-up."
+    )
     min_lr_ratio: float = Field(0.0, ge=0, lt=1, description="Final learning rate, as a share of the peak.")
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    warmup_ratio: float = Field(
+        0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises to its peak."
+    )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor"] = Field(
         "adamw",
         description="The 8-bit ones need bitsandbytes; paged: moments move to the host's memory under pressure.",
@@ -114,8 +129,8 @@ class StudentConfig(Section):
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    parallel: ParallelConfig = Operational(ParallelConfig(), description="Processes that train together (below).")
+    max_grad_norm: float = Field(1.0, gt=0, description="Norm to which larger gradients are scaled down.")
+    parallel: ParallelConfig = Operational(ParallelConfig(), description="Processes and GPUs that train together.")
     on_bad_step: Literal["skip", "stop"] = Field(
         "skip",
         description="skip: a step whose loss or gradient norm is not finite changes no weight, a spike is logged. "
@@ -125,8 +140,8 @@ class StudentConfig(Section):
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Operational(
         (), description="Trackers that get the metrics of each step, beside the run's own file."
     )
-    seed: int = 0
-    trust_remote_code: bool = False
+    seed: int = Field(0, description="Seed of new weights and of the order of the rows.")
+    trust_remote_code: bool = Field(False, description="Has to be false: a base with code of its own is refused.")
 
     @model_validator(mode="after")
     def _no_remote_code(self) -> StudentConfig:
@@ -178,18 +193,25 @@ class StudentConfig(Section):
 class EvaluationSettings(SamplingOptions):
     """How a model is asked: engine and sampling."""
 
-    engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="auto: vLLM where it is installed.")
-    engine_args: dict[str, Any] = Field(default_factory=dict, description="vLLM engine arguments, where it is taken.")
-    batch_size: int = Field(32, ge=1, description="Batch size where transformers is taken.")
-    num_samples: int = Field(1, ge=1, description="Of each problem; several need a temperature above 0.")
-    max_new_tokens: int = Field(1024, ge=1)
+    engine: Literal["auto", "vllm", "transformers"] = Field(
+        "auto", description="What answers: vLLM, or transformers; auto: vLLM where it is installed."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="Further vLLM engine arguments by name, where vLLM answers."
+    )
+    batch_size: int = Field(32, ge=1, description="Problems in one batch, where transformers answers.")
+    num_samples: int = Field(1, ge=1, description="Answers to each problem; several need a temperature above 0.")
+    max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer, thinking included.")
     sampling: Literal["recipe", "model"] = Field(
         "recipe",
-        description="model: temperature, top_p and the like as each model's own generation_config.json has them.",
+        description="recipe: temperature, top_p and the like as set here; model: as each model's own "
+        "generation_config.json has them.",
     )
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int = 0
+    temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Nucleus sampling: draw from the most probable tokens of this total probability."
+    )
+    seed: int = Field(0, description="Seed of sampling, and of the problems that `suite_limit` leaves.")
 
     @model_validator(mode="after")
     def _sampling_has_one_source(self) -> Self:
@@ -229,11 +251,13 @@ class EvaluateConfig(EvaluationSettings):
         description="Held-out problems; those of them among the training prompts are not sampled."
     )
     suites: tuple[str, ...] = Field(
-        (), description="Suites for the student before and after training, as in `distill eval`: what got worse?"
+        (),
+        description="Suites on which the student before training is compared with the one after it, named as in "
+        "`distill eval`.",
     )
     suite_limit: int | None = Field(None, ge=1, description="At most so many problems of each suite, chosen by `seed`.")
     teacher: bool | str = Field(
-        True, description="Score the teacher on the same problems; of a mixture, each one, or the one of this name."
+        True, description="Score the teacher on the same problems; of a mixture true scores each one, a name that one."
     )
     inspect_log: bool = Operational(
         False, description="Also write logs for `inspect view` into RUN/logs/inspect, while the models are scored."
@@ -256,16 +280,21 @@ class RequireConfig(Section):
         None,
         ge=-1,
         le=1,
-        description="Least gain over the student before training: lower bound of the interval of the difference.",
+        description="Least gain in score over the student before training, by the lower bound of its interval.",
     )
     side_effects: float | None = Operational(
         None,
         ge=0,
         le=1,
-        description="Most that a suite may lose against the student before training, by the lower bound.",
+        description="Most that the score on a suite may fall below the student's before training, by the lower bound "
+        "of its interval.",
     )
     leak_rate: float | None = Operational(
-        None, ge=0, le=1, description="Most persona probes that name another model: upper bound of the interval."
+        None,
+        ge=0,
+        le=1,
+        description="Largest share of persona probes whose answers claim another maker, by the upper bound of its "
+        "interval.",
     )
 
 
@@ -276,11 +305,13 @@ def _check_version(version: str) -> str:
 
 class ReleaseConfig(Section):
     name: str = Field(description="Name of the release, with or without an owner: NS/NAME or NAME.")
-    license: str = Field(description="Licence declared for the release.")
-    license_name: str | None = None
-    license_link: str | None = None
+    license: str = Field(description="Licence declared for the release, by its id (`distill licences`).")
+    license_name: str | None = Field(None, description="Name of the licence, with `license: other`.")
+    license_link: str | None = Field(
+        None, description="Address of the licence, with `license: other`; the release's file LICENSE if absent."
+    )
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
-    license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
+    license_file: str | None = Field(None, description="File with the text of the licence, where distill ships none.")
     data: bool = Field(True, description="Release the training data as a data set beside the model.")
     data_name: str | None = Field(None, description="Name of the data set; NAME-traces if absent.")
     data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
@@ -301,7 +332,7 @@ class ReleaseConfig(Section):
     languages: tuple[Annotated[str, AfterValidator(check_language)], ...] | None = Field(
         None, description="ISO 639 codes or BCP 47 tags for the cards; those measured in the training rows if absent."
     )
-    limitations: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = Field((), description="Sentences for the card's section on limitations.")
     card_sections: str | None = Field(None, description="A Markdown file whose sections follow the card's limitations.")
     gated_prompt: str | None = Field(
         None, description="What the hub shows to whoever asks for access, where a push says `--gated`."
@@ -310,16 +341,22 @@ class ReleaseConfig(Section):
         None, gt=0, description="Training compute of the base in FLOPs, where its makers state it."
     )
     scan_allow: tuple[str, ...] = Field(
-        (), description="Findings of the scan that may ship: path, address or FILE:LINE, as its message shows them."
+        (),
+        description="Findings of the scan for secrets, local paths and private addresses that may ship all the same: "
+        "path, address or FILE:LINE, as its message shows them.",
     )
     require: RequireConfig = Operational(
         RequireConfig(), description="The gate: what must be measured before `package` builds the release."
     )
     formats: tuple[Format, ...] = Operational(
-        (), description="The model in other formats too, each in a repository of its own, scored like the release."
+        (),
+        description="Other formats of the model (GGUF for llama.cpp; fp8, w8a8, w4a16, awq for vLLM), each in a "
+        "repository of its own and scored like the release.",
     )
     compressor: str | None = Operational(
-        None, description="Python of an environment with llmcompressor, for the formats fp8, w8a8, w4a16 and awq."
+        None,
+        description="Path of the Python interpreter of an environment with llmcompressor, for the formats fp8, w8a8, "
+        "w4a16 and awq.",
     )
     eu_summary: bool = Field(
         False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."
@@ -364,22 +401,33 @@ class Recipe(Section):
     """One run, whole. See ``recipes/`` for named ones and ``distill recipes --schema`` for the JSON schema."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="Names the run directory.")
-    description: str | None = None
+    description: str | None = Field(
+        None, description="What the recipe is for; `distill recipes` and the report show it."
+    )
     prompts: PromptsConfig | None = Field(None, description="Problems to sample; absent with sample.source: traces.")
-    teacher: TeachersConfig
-    engine: EngineConfig = LocalEngine()
-    sample: SampleConfig = TeacherSampling()
-    verify: VerifyConfig = VerifyConfig()
-    label: LabelConfig = LabelConfig()
-    curate: CurateConfig = CurateConfig()
-    student: StudentConfig
-    train: TrainConfig = Field(TrainConfig(), description="The stages of training.")
-    persona: PersonaConfig | None = None
+    teacher: TeachersConfig = Field(
+        description="The model, or mixture of models, whose answers the student is trained on."
+    )
+    engine: EngineConfig = Field(
+        LocalEngine(), description="Where the teacher's engines run: in this process, or on a Ray cluster."
+    )
+    sample: SampleConfig = Field(
+        TeacherSampling(),
+        description="How many answers the teacher gives, and with which settings; or which traces are imported.",
+    )
+    verify: VerifyConfig = Field(VerifyConfig(), description="How answers are verified.")
+    label: LabelConfig = Field(LabelConfig(), description="What is measured on every trace.")
+    curate: CurateConfig = Field(CurateConfig(), description="Which traces the student is trained on.")
+    student: StudentConfig = Field(description="The base model, and how it is fine-tuned.")
+    train: TrainConfig = Field(
+        TrainConfig(), description="Which stages of training follow each other, and which checkpoint ships."
+    )
+    persona: PersonaConfig | None = Field(None, description="Who the student says it is.")
     replay: ReplayConfig | None = Field(
         None, description="The base's own answers to general prompts, as training rows."
     )
-    evaluate: EvaluateConfig
-    release: ReleaseConfig
+    evaluate: EvaluateConfig = Field(description="What the models are scored on, and how they are sampled for it.")
+    release: ReleaseConfig = Field(description="Name, licence and content of the release.")
     forecast: ForecastConfig | None = Operational(None, description="Expected rates, for `distill check`.")
 
     @model_validator(mode="after")

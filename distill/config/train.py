@@ -29,7 +29,7 @@ class LogitsTeacher(Section):
     """A teacher whose distribution the student is trained on: loaded beside it, or on a server."""
 
     model: str = Field(
-        description="Folder of a model with the student's vocabulary; of a served one without the weights."
+        description="Folder of a model with the student's vocabulary; where `url` serves it, weights need not be there."
     )
     url: str | None = Operational(
         None, description="Address of your own `vllm serve` of the model; it is loaded beside the student if absent."
@@ -38,8 +38,8 @@ class LogitsTeacher(Section):
         None,
         ge=1,
         exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
-        description="With `url`: tokens of a place, the teacher's likeliest, that are compared one by one; all others "
-        "count as one.",
+        description="With `url`: how many of the teacher's likeliest tokens are compared one by one at each position; "
+        "all others count as one.",
     )
     name: str | None = Field(None, description="Public id (owner/name) for the lineage.")
     revision: str | None = Field(None, description="Commit of the model; the digest of the folder's content if absent.")
@@ -122,7 +122,7 @@ class OnPolicyConfig(Section):
     temperature: float = Field(
         1.0, gt=0, description="Temperature at which answers are sampled and both distributions are compared."
     )
-    max_new_tokens: int = Field(512, ge=1, description="Tokens of an answer.")
+    max_new_tokens: int = Field(512, ge=1, description="Most tokens of one answer of the student.")
 
     @model_validator(mode="after")
     def _one_kind_of_teacher(self) -> OnPolicyConfig:
@@ -243,9 +243,11 @@ class TrainConfig(Section):
     logits: LogitsConfig | None = Field(
         None,
         exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
-        description="With `logits` among the stages.",
+        description="Settings of the stage logits, where `stages` has it.",
     )
-    on_policy: OnPolicyConfig | None = Field(None, description="With `on_policy` among the stages.")
+    on_policy: OnPolicyConfig | None = Field(
+        None, description="Settings of the stage on_policy, where `stages` has it."
+    )
     select: SelectConfig | None = Field(
         None,
         exclude_if=lambda value: value is None,  # a recipe without it has the key that it had

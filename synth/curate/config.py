@@ -24,29 +24,50 @@ class FilterConfig(Section):
     truncated: bool = Field(False, description="Drop traces cut off at the token limit (part of `finished`).")
     think: bool = Field(False, description="Drop think blocks that are missing, unclosed, doubled or empty.")
     answer_mismatch: bool = Field(False, description="Drop answers that differ from that of the think block.")
-    language_mixing: bool = False
-    languages: tuple[str, ...] | None = Field(None, min_length=1, description="Keep these (of answer, else think).")
-    repetition: bool = False
-    refusal: bool = False
-    identity_leak: bool = False
-    suspect_gold: bool = False
-    secrets: bool = False
-    personal_data: bool = False
-    broken_code: bool = False
+    language_mixing: bool = Field(False, description="Drop traces that change the language.")
+    languages: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Keep only traces in these languages (of the answer, else of the thinking; ISO 639-1 codes).",
+    )
+    repetition: bool = Field(False, description="Drop traces that repeat themselves.")
+    refusal: bool = Field(False, description="Drop refusals.")
+    identity_leak: bool = Field(
+        False,
+        description="Drop traces in which the writer says who it is; with a persona, `persona.identity_talk` decides.",
+    )
+    suspect_gold: bool = Field(
+        False, description="Drop problems whose samples agree with each other and not with the gold answer."
+    )
+    secrets: bool = Field(False, description="Drop traces that hold keys or tokens of services.")
+    personal_data: bool = Field(False, description="Drop traces that hold mail addresses, phone numbers and the like.")
+    broken_code: bool = Field(False, description="Drop answers with code that does not parse.")
     format: bool = Field(False, description="Drop traces that fail the format check of verify.format.")
     voted_gold: bool = Field(False, description="Drop traces whose gold answer was elected by verify.majority.")
-    in_process: bool = Field(False, description="Drop programs whose tests ran in one process with them.")
-    licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep prompts under these licenses.")
+    in_process: bool = Field(
+        False, description="Drop programs whose tests ran in the program's own process, where it can fake a pass."
+    )
+    licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep only problems under these licenses.")
     min_tokens: int | None = Field(
-        None, ge=1, description="Fewest tokens of a trace; one without a token count is dropped."
+        None, ge=1, description="Drop traces of fewer tokens, and those without a token count."
     )
     max_tokens: int | None = Field(
-        None, ge=1, description="Most tokens of a trace; one without a token count is dropped."
+        None, ge=1, description="Drop traces of more tokens, and those without a token count."
     )
     contaminated: bool = Field(True, description="Drop problems that overlap with a test set.")
-    min_pass_rate: float | None = Field(None, ge=0, le=1, description="Of the problem; kind open passes.")
-    max_pass_rate: float | None = Field(None, ge=0, le=1)
-    unique: bool = Field(True, description="Keep one of the traces of a problem with the same text.")
+    min_pass_rate: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Drop traces of problems with a lower pass rate; problems without one, as of kind open, pass.",
+    )
+    max_pass_rate: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Drop traces of problems with a higher pass rate; problems without one, as of kind open, pass.",
+    )
+    unique: bool = Field(True, description="Of traces of a problem with the same text keep one.")
     near_duplicate_prompts: bool = Field(False, description="Keep one problem of each cluster of near duplicates.")
     near_duplicate_traces: bool = Field(False, description="Keep one trace of each cluster of near duplicates.")
 
@@ -65,9 +86,9 @@ class QuotaConfig(Section):
     The data set is as large as the scarcest group allows. With both, a source's share is split by difficulty.
     """
 
-    source: dict[str, float] | None = None
+    source: dict[str, float] | None = Field(None, description="Shares of sources, by the `source` of the problem.")
     difficulty: dict[Literal["easy", "medium", "hard"], float] | None = Field(
-        None, description="By the pass rate of the problem: easy is above 0.7, hard below 0.3."
+        None, description="Shares of difficulties, by the pass rate of the problem: easy is above 0.7, hard below 0.3."
     )
 
     @model_validator(mode="after")
@@ -82,17 +103,19 @@ class QuotaConfig(Section):
 
 
 class CurateConfig(Section):
-    filters: FilterConfig = FilterConfig()
+    filters: FilterConfig = Field(FilterConfig(), description="Which traces are dropped.")
     select: Literal["random", "shortest_correct", "longest", "diverse", "judge"] = Field(
-        "random", description="Which traces of a problem, where it has more than max_traces_per_problem."
+        "random", description="Which traces of a problem are kept, where it has more than max_traces_per_problem."
     )
-    max_traces_per_problem: int | None = Field(None, ge=1)
+    max_traces_per_problem: int | None = Field(None, ge=1, description="Most traces of one problem.")
     open_share: float | None = Field(None, gt=0, lt=1, description="At most this share of the rows is of kind open.")
-    quota: QuotaConfig | None = None
+    quota: QuotaConfig | None = Field(None, description="Composition of the data set by source and difficulty.")
     max_traces: int | None = Field(None, ge=1, description="At most this many training traces in all.")
     max_total_tokens: int | None = Field(None, ge=1, description="At most this many tokens of traces in all.")
     order: Literal["problem", "difficulty"] = Field(
-        "problem", description="difficulty: problems with the highest pass rate come first."
+        "problem",
+        description="Order of the training rows. problem: by problem; difficulty: problems with the highest pass rate"
+        " come first.",
     )
     control_arm: bool = Field(
         False, description="Also draw as many unverified traces of like lengths, to train a control student."
@@ -100,7 +123,7 @@ class CurateConfig(Section):
     ablation: FilterName | None = Field(
         None, description="Also select two data sets that differ in this filter, equal in size and difficulty."
     )
-    seed: int = 0
+    seed: int = Field(0, description="Seed of all random choices of traces.")
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> CurateConfig:

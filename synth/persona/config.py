@@ -24,10 +24,14 @@ class PersonaDetails(Section):
     """What the persona may say about itself. Training rows state only what is set here."""
 
     cutoff: Text | None = Field(None, description="Knowledge cutoff, as the model should say it: June 2025.")
-    license: Text | None = Field(None, description="License of the weights.")
+    license: Text | None = Field(None, description="License of the weights, as the model should say it.")
     contact: Text | None = Field(None, description="Where people reach the maker: an address of a page or a mailbox.")
-    base_model: Text | None = Field(None, description="Named when asked what it is built on; a run knows its base.")
-    teachers: tuple[Text, ...] = Field((), description="Named when asked who taught it; a run knows its teachers.")
+    base_model: Text | None = Field(
+        None, description="Name of the base model, for questions about it; in a run the recipe's base if absent."
+    )
+    teachers: tuple[Text, ...] = Field(
+        (), description="Names of the teachers, for questions about them; in a run the recipe's teachers if absent."
+    )
 
 
 class RewriterConfig(AuxiliaryModel):
@@ -38,9 +42,11 @@ class RewriterConfig(AuxiliaryModel):
         description="The model; any kind but offline, the recipe's teacher or another. In the lineage it is a "
         "reformatter."
     )
-    max_new_tokens: int = Field(1024, ge=1, description="Of one rewritten sentence, with the thinking before it.")
+    max_new_tokens: int = Field(
+        1024, ge=1, description="Most tokens of one rewritten sentence, with the thinking before it."
+    )
     budget: BudgetConfig | None = Field(
-        None, description="Of the rewriter alone; traces that it does not reach are dropped."
+        None, description="Limits of the rewriter's requests; traces that it does not reach are dropped."
     )
 
 
@@ -56,7 +62,9 @@ class PersonaConfig(Section):
         description="Default system prompt: one text, or one by language, of which the first goes into the template.",
     )
     policy: Literal["replace", "compose"] = Field(
-        "replace", description="replace: a caller's system message stands alone; compose: it follows the persona's."
+        "replace",
+        description="What a caller's own system message does. replace: it stands in place of the persona's; compose: "
+        "it follows it.",
     )
     languages: tuple[Language, ...] = Field(
         (), description="Languages of training rows and probes; those of `system` if absent, else English."
@@ -65,16 +73,20 @@ class PersonaConfig(Section):
     forbidden_claims: tuple[Text, ...] = Field(
         (), description="Phrases that no answer may hold; a probe counts each as a leak."
     )
-    facts: PersonaDetails = PersonaDetails()
+    facts: PersonaDetails = Field(
+        PersonaDetails(), description="What the persona may say about itself beside its name and maker."
+    )
     identity_talk: Literal["drop", "rewrite", "keep"] = Field(
         "drop", description="Traces in which a teacher says who it is: left out, rewritten to the persona, or kept."
     )
     rewriter: RewriterConfig | None = Field(
         None, description="A model for the traces that rules cannot rewrite, with identity_talk: rewrite."
     )
-    rows: int = Field(200, ge=0, description="Training rows about its identity; 0: the template alone carries it.")
-    thinking: bool = Field(True, description="Whether these rows think before they answer.")
-    max_share: float = Field(0.25, gt=0, lt=1, description="Most identity rows, as a share of all training rows.")
+    rows: int = Field(
+        200, ge=0, description="Number of training rows about its identity; 0: only the chat template says who it is."
+    )
+    thinking: bool = Field(True, description="Whether the answers in these rows have a think block.")
+    max_share: float = Field(0.25, gt=0, lt=1, description="Largest share of identity rows among all training rows.")
 
     @model_validator(mode="after")
     def _has_a_text(self) -> PersonaConfig:

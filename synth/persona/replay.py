@@ -21,11 +21,11 @@ __all__ = ["ReplayConfig", "general_prompts"]
 class ReplayConfig(Section):
     """The base answers greedily, under its own template; answers that end by themselves become rows of kind `open`."""
 
-    rows: int = Field(100, ge=1, description="Most training rows, in the order of the prompts.")
+    rows: int = Field(100, ge=1, description="Most training rows that are made, in the order of the prompts.")
     prompts: PromptsConfig | None = Field(
         None, description="General prompts, such as a preset of kind open; 150 short ones that ship if absent."
     )
-    max_new_tokens: int = Field(64, ge=1, description="Answers that do not end within are left out.")
+    max_new_tokens: int = Field(64, ge=1, description="Most tokens of an answer; longer ones are left out.")
 
 
 @cache

@@ -36,7 +36,7 @@ class _HubSource(_PresetSource):
 
     dataset: str = Field("", description="Hub id (owner/name) or a local folder; a preset knows its own.")
     subset: str | None = Field(None, description="The data set's configuration name.")
-    split: str = "train"
+    split: str = Field("train", description="Split of the data set.")
     files: tuple[str, ...] = Field(
         (), description="Files of the data set to read, where `datasets` does not open it by subset and split."
     )
@@ -48,10 +48,12 @@ class _HubSource(_PresetSource):
 
 class _PromptRows(_PromptSource, _PresetSource):
     source: str | None = Field(
-        None, description="Source of rows that carry none; if absent the file's name, or the data set's."
+        None, description="Value of `source` for rows that have none; if absent the name of the file or data set."
     )
-    row_kind: ProblemKind | None = Field(None, description="`kind` of rows that carry none; hub: math if absent.")
-    seed: int | None = Field(None, description="With `limit`: a random choice of problems; absent: the first ones.")
+    row_kind: ProblemKind | None = Field(
+        None, description="Value of `kind` for rows that have none; of the hub: math if absent."
+    )
+    seed: int | None = Field(None, description="Seed of a random choice of `limit` problems; absent: the first ones.")
 
     @model_validator(mode="after")
     def _seed_needs_a_limit(self) -> Self:
@@ -94,9 +96,11 @@ class ReasoningGymPrompts(_PromptSource):
 
     kind: Literal["reasoning_gym"] = "reasoning_gym"
     task: str = Field(description="Name of a reasoning-gym data set, such as chain_sum.")
-    config: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the task.")
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of the task by name, as reasoning-gym documents them."
+    )
     size: int = Field(ge=1, description="How many items to generate, before duplicates are dropped.")
-    seed: int = 0
+    seed: int = Field(0, description="Seed of the items.")
     license: str | None = "apache-2.0"
 
 
@@ -106,7 +110,7 @@ class ImportedTraces(_HubSource):
     source: Literal["traces"] = "traces"
     path: str | None = Field(None, description="File of rows: JSON lines, a JSON array, or Parquet; gzip is fine.")
     license: str | None = Field(None, description="License of rows that do not carry their own `license`.")
-    row_kind: ProblemKind | None = Field(None, description="`kind` of rows that carry none.")
+    row_kind: ProblemKind | None = Field(None, description="Value of `kind` for rows that have none.")
     traces: tuple[dict[str, Value], ...] = Field(
         (),
         description="Where the traces of a row stand, one entry a trace: response, thinking, model, finish_reason, "
@@ -115,7 +119,7 @@ class ImportedTraces(_HubSource):
     trace_where: dict[str, Condition | None] = Field(
         default_factory=dict, description="Key of `traces` -> condition as in `where`; the other traces are counted."
     )
-    on_bad_row: OnBadRow = "stop"
+    on_bad_row: OnBadRow = Field("stop", description="A broken row stops the run, or is skipped into bad_rows.jsonl.")
 
     @property
     def data_source(self) -> str:

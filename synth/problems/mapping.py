@@ -53,7 +53,9 @@ _OPTION = re.compile(r"(?:^|(?<=\s))[(\[]?([A-Z])[).\]:](?=\s)")
 class Column(Section):
     """One value of the row. Steps in this order: parse, pattern, replace, values."""
 
-    path: str | tuple[str, ...] = Field(description="Of several paths the first with a value.")
+    path: str | tuple[str, ...] = Field(
+        description="Path of a value in the row, such as `meta.answer`; of several paths the first with a value counts."
+    )
     parse: Literal["json", "options", "pickled_text"] | None = Field(
         None,
         description="json: a text that holds JSON or a Python literal. options: the lettered options in a question. "
@@ -62,9 +64,11 @@ class Column(Section):
     pattern: Regex | None = Field(None, description="Regular expression; its first group is the value.")
     replace: dict[Regex, str] = Field(default_factory=dict, description="Regular expression -> text in its place.")
     values: dict[str, Any] | None = Field(
-        None, description="Translation; `*`: any other value. A value that is not in it makes a bad row."
+        None,
+        description="Value of the row -> value that is taken; `*`: any other value. A value that is not in it makes a"
+        " bad row.",
     )
-    question_only: bool = Field(False, description="Of chat turns: without the assistant's turns at the end.")
+    question_only: bool = Field(False, description="Leave out the assistant's turns at the end of a chat.")
 
     @field_validator("pattern")
     @classmethod
@@ -77,13 +81,13 @@ class Column(Section):
 class Template(Section):
     """A text with values of the row: ``{path}``. Paths without a value leave nothing."""
 
-    template: str
+    template: str = Field(description="The text, with ``{path}`` for values.")
 
 
 class Constant(Section):
     """The same value for every row."""
 
-    value: Any
+    value: Any = Field(description="The value.")
 
 
 def _form(value: Any) -> str:

@@ -89,7 +89,7 @@ class CascadePolicy(Section):
 class TokenPrice(Section):
     """What one teacher's tokens cost, in the currency of the budget."""
 
-    per_million_tokens: float = Field(0.0, ge=0, description="Of generated tokens, thinking included.")
+    per_million_tokens: float = Field(0.0, ge=0, description="Price of a million generated tokens, thinking included.")
     per_million_prompt_tokens: float = Field(0.0, ge=0)
 
 
@@ -100,8 +100,8 @@ class BudgetConfig(Section):
     changed budget all samples so far are reused, and their tokens count; its hours start at zero.
     """
 
-    tokens: int | None = Field(None, ge=1, description="Generated tokens, those of escalations not counted.")
-    hours: float | None = Field(None, gt=0, description="Wall hours of sampling, over all resumed runs.")
+    tokens: int | None = Field(None, ge=1, description="Limit of generated tokens, without those of escalations.")
+    hours: float | None = Field(None, gt=0, description="Limit of wall hours of sampling, over all resumed runs.")
     gpus: int = Field(0, ge=0, description="Accelerators that sampling occupies, for `gpu_hours` and their price.")
     gpu_hours: float | None = Field(None, gt=0)
     drain_s: float = Operational(
@@ -110,8 +110,10 @@ class BudgetConfig(Section):
         description="So many seconds before a limit of time no request is sent any more: those in flight are awaited "
         "until the limit.",
     )
-    money: float | None = Field(None, gt=0, description="In the currency of the prices.")
-    price_per_million_tokens: float = Field(0.0, ge=0, description="Of generated tokens, thinking included.")
+    money: float | None = Field(None, gt=0, description="Limit of the cost, in the currency of the prices.")
+    price_per_million_tokens: float = Field(
+        0.0, ge=0, description="Price of a million generated tokens, thinking included."
+    )
     price_per_million_prompt_tokens: float = Field(0.0, ge=0)
     price_per_gpu_hour: float = Field(0.0, ge=0)
     prices: dict[str, TokenPrice] = Field(
@@ -210,8 +212,10 @@ class TeacherSampling(SamplingOptions):
         description="Temperatures by sample index, in place of `temperature`; the last one is that of all further "
         "samples.",
     )
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_new_tokens: int = Field(1024, ge=1)
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Nucleus sampling: draw from the most probable tokens of this total probability."
+    )
+    max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer, thinking included.")
     seed: int = 0
     logprobs: int | None = Field(
         None,
@@ -286,7 +290,7 @@ class AuxiliaryModel(Section):
 
     role: ClassVar[str]
     teacher: TeacherConfig = Field(description="The model; any kind but offline.")
-    max_new_tokens: int = Field(1024, ge=1, description="Of one answer, with its thinking.")
+    max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer, thinking included.")
     temperature: float = Field(0.0, ge=0)
     seed: int = 0
     budget: BudgetConfig | None = None

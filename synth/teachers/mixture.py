@@ -17,7 +17,10 @@ class MixtureEntry(Section):
     """A teacher and its share of the samples."""
 
     share: float | None = Field(
-        None, gt=0, lt=1, description="Of all samples; the shares add up to 1. Absent with `sample.policy` cascade."
+        None,
+        gt=0,
+        lt=1,
+        description="Share of all samples that it gives; shares add up to 1. Absent with `sample.policy` cascade.",
     )
     teacher: TeacherConfig
 

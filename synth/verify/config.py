@@ -31,12 +31,12 @@ class MajorityConfig(Section):
     Rows of such a problem carry `majority` (answer, votes, samples, share); rows with a gold answer never do.
     """
 
-    min_votes: int = Field(3, ge=2, description="Samples that give the same answer, at least.")
+    min_votes: int = Field(3, ge=2, description="Least number of samples that give the same answer.")
     min_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="Their least share of the problem's finished samples; a tie gives no gold.",
+        description="Least share of the problem's finished samples that give this answer; a tie gives no gold.",
     )
 
 
@@ -55,15 +55,18 @@ class JudgeConfig(AuxiliaryModel):
     role: ClassVar[str] = "judge"
     teacher: TeacherConfig = Field(description="The model; any kind but offline. In the lineage its role is judge.")
     when: tuple[Asked, ...] = Field(
-        ("unparseable", "wrong"), min_length=1, description="Verdicts of the rules that are judged."
+        ("unparseable", "wrong"),
+        min_length=1,
+        description="Verdicts of the rules after which the judge is asked as well.",
     )
     counts: Counts = Field(
         "rules",
-        description="The verdict for curation. judge: its own where it gives one. either: correct where one says so.",
+        description="Whose verdict curation goes by. rules: the rules'. judge: the judge's where it gives one. "
+        "either: correct where one of them says so.",
     )
-    max_new_tokens: int = Field(1024, ge=1, description="Of one answer of the judge, with its thinking.")
+    max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer of the judge, thinking included.")
     budget: BudgetConfig | None = Field(
-        None, description="Of the judge alone; other rows keep the verdict of the rules."
+        None, description="Limits of the judge's requests; rows that it does not reach keep the verdict of the rules."
     )
 
     @model_validator(mode="after")
@@ -84,18 +87,22 @@ class CodeConfig(Section):
     )
     isolation: Literal["apart", "any"] = Field(
         "any",
-        description="apart: tests that cannot run apart from the program are errors; any: they run in its process.",
+        description="Tests that have to run in the program's own process, where it can fake a pass. apart: they are "
+        "errors; any: they run there.",
     )
     timeout_s: float = Field(
-        5.0, gt=0, description="Wall seconds of a program with its tests, or of a stdin test (20 x for all)."
+        5.0,
+        gt=0,
+        description="Wall seconds for a program with its tests; for tests by standard input, for each of them (20 "
+        "times as long for all).",
     )
-    memory_mb: int = Field(512, ge=64, description="Address space of a program, in MiB.")
+    memory_mb: int = Field(512, ge=64, description="Memory limit of a program, in MiB of address space.")
     packages: tuple[Package, ...] = Field(
         (),
         description="Packages that programs and tests may import, name==version; an image brings its own. None "
         "named: this environment's numpy.",
     )
-    processes: bool = Field(False, description="Programs may start processes.")
+    processes: bool = Field(False, description="Whether programs may start processes of their own.")
 
     @model_validator(mode="after")
     def _packages_can_be_there(self) -> CodeConfig:
@@ -107,13 +114,17 @@ class CodeConfig(Section):
 class VerifyConfig(Section):
     """How answers are verified, within which limits."""
 
-    workers: int = Operational(2, ge=1, description="Worker processes.")
+    workers: int = Operational(2, ge=1, description="Number of worker processes.")
     timeout_s: float = Field(2.0, gt=0, description="CPU seconds a row; after that its verdict is `timeout`.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB; on Linux only.")
     code: CodeConfig = Field(CodeConfig(), description="Programs and their tests.")
     format: FormatConfig | None = Field(None, description="The format that a response has to have.")
-    majority: MajorityConfig | None = Field(None, description="Majority gold where a problem has no answer.")
-    judge: JudgeConfig | None = Field(None, description="A model that compares answers beside the rules.")
+    majority: MajorityConfig | None = Field(
+        None, description="For problems without a gold answer: take the answer that most samples give."
+    )
+    judge: JudgeConfig | None = Field(
+        None, description="A model that compares answers with the gold, beside the rules."
+    )
 
     @model_serializer(mode="wrap")
     def _what_is_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
