@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from distill.cli.options import Json, LicenseFile
 from distill.cli.output import print_json, print_text
 from licensing.errors import InputError, Refused
-
-
-class Format(StrEnum):
-    table = "table"
-    json = "json"
-    cyclonedx = "cyclonedx"
-    spdx = "spdx"
-    markdown = "markdown"
-
-
-class Policy(StrEnum):
-    text = "text"
-    strict = "strict"
 
 
 def audit(
@@ -36,7 +22,7 @@ def audit(
         ),
     ],
     form: Annotated[
-        Format | None,
+        Literal["table", "json", "cyclonedx", "spdx", "markdown"] | None,
         typer.Option(
             "--format",
             metavar="FORMAT",
@@ -46,12 +32,12 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
     policy: Annotated[
-        Policy,
+        Literal["text", "strict"],
         typer.Option(
             metavar="POLICY",
             help="text: what the licences say. strict: also let the terms of training data bind the trained weights.",
         ),
-    ] = Policy.text,
+    ] = "text",
     licences_file: LicenseFile = None,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Suggest a licence, name and files that would make the release clean.")
@@ -86,13 +72,13 @@ def audit(
     """
     from distill.cli.audit_target import allowances, audit_target
 
-    if as_json and form not in (None, Format.json):
+    if as_json and form not in (None, "json"):
         raise InputError("--json and --format contradict each other", where="--format", hint="give one of them")
-    shape = Format.json if as_json else form or Format.table
+    shape = "json" if as_json else form or "table"
     page, result = audit_target(
         target,
-        form=shape.value,
-        policy=policy.value,
+        form=shape,
+        policy=policy,
         licences=licences_file,
         allow=allowances(allow or [], because or []),
         cards=cards or [],
@@ -101,7 +87,7 @@ def audit(
         suggested=suggest,
         notice=notice,
     )
-    print_text(page if shape is Format.json else page.rstrip("\n"))
+    print_text(page if shape == "json" else page.rstrip("\n"))
     if result.violates:
         raise typer.Exit(Refused.exit_code)
 

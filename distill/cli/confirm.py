@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,11 +15,6 @@ from licensing.errors import InputError, Refused
 
 if TYPE_CHECKING:
     from distill.release.confirm import Check
-
-
-class Engine(StrEnum):
-    transformers = "transformers"
-    vllm = "vllm"
 
 
 def sign(
@@ -111,7 +105,7 @@ def confirm(
         ),
     ] = 0,
     engine: Annotated[
-        Engine | None,
+        Literal["transformers", "vllm"] | None,
         typer.Option(
             metavar="ENGINE",
             help="Engine to load with: transformers or vllm.",
@@ -142,7 +136,7 @@ def confirm(
                 trust=trust,
                 require_signature=require_signature,
                 evaluate=evaluate,
-                engine=engine.value if engine else None,
+                engine=engine,
             )
         )
     failed = [check.name for check in checks if check.outcome == "failed"]

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from distill.cli.options import Engine, EngineChoice, Json
+from distill.cli.options import EngineChoice, Json
 from distill.cli.output import print_json, print_tables
 from licensing.errors import InputError
 
 if TYPE_CHECKING:
     from distill.evaluate.suites.evaluate import SuiteResult
-
-
-class Harness(StrEnum):
-    distill = "distill"
-    lm_eval = "lm-eval"
 
 
 def evaluate(
@@ -84,7 +78,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--engine-arg", metavar="a=b", help="vLLM engine argument, as in max_model_len=8192. Repeatable."),
     ] = None,
-    engine: EngineChoice = Engine.auto,
+    engine: EngineChoice = "auto",
     seed: Annotated[int, typer.Option(help="Seed of sampling, and of the problems that --limit leaves.")] = 0,
     out: Annotated[
         Path | None,
@@ -101,8 +95,9 @@ def evaluate(
         typer.Option("--inspect-log", metavar="DIR", help="Also write logs of inspect-ai there, for `inspect view`."),
     ] = None,
     harness: Annotated[
-        Harness, typer.Option(help="Who asks and scores: distill, on --suite, or lm-eval, on --tasks.")
-    ] = Harness.distill,
+        Literal["distill", "lm-eval"],
+        typer.Option(help="Who asks and scores: distill, on --suite, or lm-eval, on --tasks."),
+    ] = "distill",
     tasks: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Task of lm-eval, or a task file (YAML). Repeatable.")
     ] = None,
@@ -119,7 +114,7 @@ def evaluate(
 
     folder = out or Path("evaluations") / (Path(model).resolve().name or model)
     settings: dict[str, Any] = {
-        "engine": engine.value,
+        "engine": engine,
         "engine_args": dict(map(engine_argument, engine_arg or ())),
         "num_samples": num_samples,
         "sampling": "model" if model_sampling else "recipe",
@@ -128,7 +123,7 @@ def evaluate(
         "max_new_tokens": max_new_tokens,
         "seed": seed,
     }
-    if harness is Harness.lm_eval:
+    if harness == "lm-eval":
         if inspect_log is not None:
             what = "lm-eval's samples are in lm-eval.json, in no log of inspect-ai"
             raise InputError(what, where="--inspect-log", hint="leave it out, or use --suite")

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from distill.cli.options import Json
 from distill.cli.output import print_json
-
-
-class Dtype(StrEnum):
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float32 = "float32"
 
 
 def merge(
@@ -31,7 +24,7 @@ def merge(
         Path, typer.Argument(metavar="OUT", show_default=False, help="Folder to write; it must not exist, or be empty.")
     ],
     dtype: Annotated[
-        Dtype | None,
+        Literal["bfloat16", "float16", "float32"] | None,
         typer.Option(
             "--dtype",
             show_default="as stored",
@@ -58,7 +51,7 @@ def merge(
             base,
             adapter,
             out,
-            dtype=dtype.value if dtype else None,
+            dtype=dtype,
             shard_bytes=shard_bytes,
             progress=partial(progress, "merge"),
         )

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Engine(StrEnum):
-    auto = "auto"
-    vllm = "vllm"
-    transformers = "transformers"
-
 
 RecipeFile = Annotated[
     Path,
@@ -54,7 +46,7 @@ LicenseFile = Annotated[
     typer.Option("--licences", metavar="FILE", help="Your own licence entries (YAML), added to the built-in ones."),
 ]
 EngineChoice = Annotated[
-    Engine,
+    Literal["auto", "vllm", "transformers"],
     typer.Option(
         "--engine", help="What loads the models and answers; auto: vLLM where it is installed, else transformers."
     ),

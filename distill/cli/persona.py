@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import Engine, EngineChoice, Json
+from distill.cli.options import EngineChoice, Json
 from distill.cli.output import print_json, print_tables
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def probe(
         int,
         typer.Option("--max-new-tokens", min=1, metavar="N", help="Most tokens of one answer to a problem of --suite."),
     ] = 1024,
-    engine: EngineChoice = Engine.auto,
+    engine: EngineChoice = "auto",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Also write every answer to a probe and how it was judged."),
@@ -228,7 +228,7 @@ def probe(
         if folder
     }
     student = list(folders)[-1]
-    scoring = EvaluationSettings(engine=engine.value, temperature=0.0, max_new_tokens=max_new_tokens)
+    scoring = EvaluationSettings(engine=engine, temperature=0.0, max_new_tokens=max_new_tokens)
     questions = SuiteQuestions(find_suites(suite or ()), scoring.seed, limit)
     modes: list[System] = [mode.value for mode in systems]
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -236,7 +236,7 @@ def probe(
         for name, folder in folders.items():
             for decoding in decodings:
                 temperature = _TEMPERATURE if decoding is Decoding.sampled else 0.0
-                settings = probe_settings(EvaluationSettings(engine=engine.value), temperature)
+                settings = probe_settings(EvaluationSettings(engine=engine), temperature)
                 teacher = folder_teacher(folder, settings)
                 report = progress.stage_begins(f"probe {name}, {decoding.value}")
                 replies = ask_probes(name, teacher, config, chosen, settings, report, systems=modes, engine=one)

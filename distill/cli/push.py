@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,16 +16,6 @@ from licensing.errors import InputError, Refused
 if TYPE_CHECKING:
     from publish.hub import Hub
     from publish.push import Outcome, Plan, RepoPlan, Target
-
-
-class Gate(StrEnum):
-    auto = "auto"
-    manual = "manual"
-
-
-class Only(StrEnum):
-    model = "model"
-    data = "data"
 
 
 def push(
@@ -53,14 +42,14 @@ def push(
         str | None, typer.Option(metavar="TAG", help="Tag of the release.", show_default="v and release.version")
     ] = None,
     gated: Annotated[
-        Gate | None,
+        Literal["auto", "manual"] | None,
         typer.Option(help="Downloads need a request for access, granted at once (auto) or by you (manual)."),
     ] = None,
     collection: Annotated[
         str | None, typer.Option(metavar="TITLE", help="Put the repositories into this collection of NS.")
     ] = None,
     only: Annotated[
-        Only | None,
+        Literal["model", "data"] | None,
         typer.Option(
             help="Push the model alone or the data set alone: a Trusted Publisher's token is for one repository."
         ),
@@ -94,18 +83,18 @@ def push(
     if public:
         _require_go(source, folder)
     model, data = _targets(folder, to, data_to)
-    publishing.check_links(model, None if only is Only.model else data)
-    targets = [] if only is Only.data else [model]
-    if only is not Only.model:
+    publishing.check_links(model, None if only == "model" else data)
+    targets = [] if only == "data" else [model]
+    if only != "model":
         if data.folder.is_dir():
             targets.append(data)
-        elif data_to is not None or only is Only.data:
+        elif data_to is not None or only == "data":
             raise InputError("the release has no data set", where=str(data.folder), hint="release.data: true makes one")
     settings = publishing.Settings(
         tag=_tag(folder, tag),
         public=public,
         overwrite=overwrite,
-        gate=gated.value if gated else None,
+        gate=gated,
         collection=collection,
     )
     with TransferProgress() as progress:

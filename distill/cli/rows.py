@@ -5,18 +5,13 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from distill.cli.options import InputRows, Json, OutputRows
 from distill.cli.output import json_by_default, print_json
 from licensing.errors import InputError
-
-
-class ProgramIsolation(StrEnum):
-    apart = "apart"
-    any = "any"
 
 
 class ResponseFormat(StrEnum):
@@ -45,13 +40,13 @@ def verify(
         ),
     ] = "auto",
     isolation: Annotated[
-        ProgramIsolation,
+        Literal["apart", "any"],
         typer.Option(
             metavar="apart|any",
             help="Tests that have to run in the program's own process, where it can fake a pass: errors (apart), "
             "or run there (any).",
         ),
-    ] = ProgramIsolation.any,
+    ] = "any",
     require_format: Annotated[
         list[ResponseFormat] | None,
         typer.Option(
@@ -91,7 +86,7 @@ def verify(
     config = VerifyConfig(
         workers=workers,
         **({"timeout_s": timeout} if timeout else {}),
-        code=CodeConfig(sandbox=sandbox, isolation=isolation.value, **({"timeout_s": timeout} if timeout else {})),
+        code=CodeConfig(sandbox=sandbox, isolation=isolation, **({"timeout_s": timeout} if timeout else {})),
         format=FormatConfig(think="think" in formats, boxed="boxed" in formats) if formats else None,
         majority=MajorityConfig(min_votes=majority) if majority else None,
     )
