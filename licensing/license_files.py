@@ -11,8 +11,8 @@ from licensing.model_files import Architecture
 from licensing.registry import builtin
 
 __all__ = [
-    "LicenseFile", "LicenseFiles", "UpstreamFiles", "copyright_lines", "is_license_file", "is_notice_file",
-    "is_policy_file", "notice_lines",
+    "LicenseFile", "LicenseFiles", "UpstreamFiles", "copyright_lines", "is_legal_file", "is_license_file",
+    "is_notice_file", "is_policy_file", "notice_lines",
 ]  # fmt: skip
 
 _PRINCIPAL = re.compile(r"(licen[cs]e|copying)(\.(txt|md|rst|text))?", re.IGNORECASE)
@@ -90,6 +90,11 @@ def is_policy_file(path: str) -> bool:
     limits = words & {"acceptable", "prohibited", "restricted"} and words <= _known_words() | {"uses", "restricted"}
     use = bool(words & {"use", "usage", "uses"})
     return words == {"aup"} or (use and (bool(limits) or _is_about(path, _POLICY_WORDS)))
+
+
+def is_legal_file(path: str) -> bool:
+    """The name is that of a license, a notice or a use policy."""
+    return is_license_file(path) or is_notice_file(path) or is_policy_file(path)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from licensing.license_files import (
     LicenseFiles,
     UpstreamFiles,
     copyright_lines,
+    is_legal_file,
     is_license_file,
     is_notice_file,
     is_policy_file,
@@ -233,7 +234,7 @@ class _Resolver:
     def _file_names(self, release: Repository) -> tuple[str, ...]:
         """Names that a lineage can hold, license files first: some repositories have very many files."""
         names = [name for name in release.files if name.isprintable() and len(name) <= 500 and name.strip()]
-        names.sort(key=lambda name: not (is_license_file(name) or is_notice_file(name) or is_policy_file(name)))
+        names.sort(key=lambda name: not is_legal_file(name))
         return tuple(names[:_MAX_NAMES])
 
     def _license_files(self, repository: Repository) -> LicenseFiles:

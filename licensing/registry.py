@@ -351,21 +351,12 @@ def load_registry(own: Path | None = None) -> Registry:
     return Registry([*base.entries.values(), *added])
 
 
-def load() -> dict[str, License]:
-    """The built-in entries by id."""
-    return builtin().entries
-
-
-def candidates(text: str) -> tuple[License, ...]:
-    """``Registry.candidates`` of the built-in entries."""
-    return builtin().candidates(text)
-
-
 def resolve(text: str | None) -> License | None:
     """``Registry.resolve`` of the built-in entries."""
     return builtin().resolve(text)
 
 
-def mentioned(text: str | None) -> tuple[License, ...]:
-    """``Registry.mentioned`` of the built-in entries."""
-    return builtin().mentioned(text)
+def same_license(one: str | None, other: str | None) -> bool:
+    """Whether two names mean the same text; of names that are not known, whether they are equal."""
+    a, b = resolve(one), resolve(other)
+    return one == other if a is None or b is None else a.id == b.id

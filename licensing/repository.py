@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from licensing.card import is_hub_id
 from licensing.errors import InputError
-from licensing.license_files import is_license_file, is_notice_file, is_policy_file
+from licensing.license_files import is_legal_file, is_license_file
 from licensing.model_files import MAX_HEADER, MERGE_CONFIG, gguf_strings
 
 __all__ = [
@@ -119,11 +119,7 @@ def files_to_read(names: Iterable[str]) -> list[str]:
     """The files of a repository that the audit reads: card and configs, and at most forty license files, those at the
     top and with short names first."""
     named = list(names)
-    license_files = [
-        name
-        for name in named
-        if (is_license_file(name) or is_notice_file(name) or is_policy_file(name)) and not _NO_TEXT.search(name)
-    ]
+    license_files = [name for name in named if is_legal_file(name) and not _NO_TEXT.search(name)]
     license_files.sort(key=lambda name: (name.count("/"), len(name), name))
     others = [name for name in license_files if name not in _NAMED]
     return [name for name in named if name in _NAMED] + others[:MAX_LICENSE_FILES]

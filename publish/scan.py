@@ -16,7 +16,7 @@ from pathlib import Path
 
 from licensing.addresses import is_private_address
 from licensing.errors import Refused
-from licensing.license_files import is_license_file, is_notice_file, is_policy_file
+from licensing.license_files import is_legal_file
 from licensing.secrets import secrets
 from publish.checksums import CHECKSUMS
 from publish.weights import tensor_shapes
@@ -126,8 +126,7 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
 
 def _is_document(name: str) -> bool:
     """Whether a name without suffix is that of a text which releases hold."""
-    named = is_license_file(name) or is_notice_file(name) or is_policy_file(name)
-    return named or name in (CHECKSUMS, "Modelfile", ".gitattributes")
+    return is_legal_file(name) or name in (CHECKSUMS, "Modelfile", ".gitattributes")
 
 
 def _text_leaks(name: str, lines: Iterable[str]) -> Iterator[Leak]:

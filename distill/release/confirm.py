@@ -32,7 +32,7 @@ from licensing.errors import DistillError, MissingDependency, Refused
 from licensing.license_files import UpstreamFiles
 from licensing.lineage import load_lineage
 from licensing.provenance import resolve_lineage
-from licensing.registry import resolve
+from licensing.registry import same_license
 from licensing.repository import ChainedSource, read_folder
 from licensing.safe_yaml import read_yaml
 from publish.chat_template import TEMPLATE_FILE, other_templates, render
@@ -195,7 +195,7 @@ def _card(folder: Path) -> Check:
     if (folder / "lineage.yaml").is_file():
         lineage = load_lineage(folder / "lineage.yaml")
         declared = lineage.declared.license_name or lineage.declared.license
-        if not _same_license(card.tag, declared) and not _same_license(card.license, lineage.declared.license):
+        if not same_license(card.tag, declared) and not same_license(card.license, lineage.declared.license):
             faults.append(f"license: {card.tag}, lineage.yaml says {declared}")
         bases = {one.id for one in lineage.inputs if one.role == "base"}
         others = [name for name in card.base_models if name not in bases]
@@ -207,11 +207,6 @@ def _card(folder: Path) -> Check:
         return Check("card", "failed", "README.md says otherwise", tuple(faults))
     agreement = "license and base" if score is None else "license, base and score"
     return Check("card", "ok", f"{agreement} as in the records beside it")
-
-
-def _same_license(one: str | None, other: str | None) -> bool:
-    a, b = resolve(one), resolve(other)
-    return one == other if a is None or b is None else a.id == b.id
 
 
 def _metric_values(metadata: dict[str, Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import STUDENT, EvaluateFacts, PackageFacts
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import read_json, read_rows
-from licensing.license_files import is_license_file, is_notice_file, is_policy_file
+from licensing.license_files import is_legal_file
 from publish import facts as card
 from publish.formats.compressed import CompressedType, compressor_version, tensor_types
 from publish.formats.gguf import GgufType, check_gguf_tools, converter_version, quantizer_version, weight_types
@@ -30,7 +30,6 @@ __all__ = [
 ]  # fmt: skip
 
 _SHARED = ("audit.json", "recipe.yaml")
-_LEGAL = (is_license_file, is_notice_file, is_policy_file)
 
 
 def check_formats(recipe: Recipe, stages: Collection[str] = ("formats", "compress")) -> None:
@@ -123,7 +122,7 @@ def shared_documents(release: Path) -> dict[str, Path | str | bytes]:
     """What a release in another format has in common with the release, by name: recipe, audit of the licenses, license
     texts, notices, use policies."""
     names = {path.relative_to(release).as_posix(): path for path in sorted(release.rglob("*")) if path.is_file()}
-    return {name: path for name, path in names.items() if name in _SHARED or any(test(name) for test in _LEGAL)}
+    return {name: path for name, path in names.items() if name in _SHARED or is_legal_file(name)}
 
 
 def gguf_facts(

@@ -11,12 +11,11 @@ from typing import Any
 
 from licensing.errors import InputError
 from synth.curate.curate import SELECTION
-from synth.curate.tables import view
+from synth.curate.tables import stage_views, view
 from synth.curate.training_rows import majority_field
 from synth.duckdb_helpers import database, stream
-from synth.labels.label import PROBLEM_STATS
 from synth.labels.trace import LABELS
-from synth.trace import SAMPLES, Trace, TraceSet, samples_schema
+from synth.trace import Trace, TraceSet, samples_schema
 
 __all__ = ["TraceTables", "trace_rows"]
 
@@ -75,22 +74,17 @@ def _joined(tables: TraceTables) -> Iterator[dict[str, Any]]:
     ):
         if not len(traces):
             return
-        view(db, "samples", traces.folder / SAMPLES, file_row_number=True)
-        view(db, "verdicts", tables.verdicts)
+        has_near = stage_views(db, traces, tables.verdicts, tables.labels)
         samples = samples_schema().names
         columns = [f"s.{name}" for name in samples] + [f"v.{name}" for name in _VERDICT]
         joins = "JOIN verdicts AS v ON v.request_id = s.request_id"
         if tables.labels is not None:
-            view(db, "labels", sorted(tables.labels.glob("labels-*.parquet")))
-            view(db, "problem_stats", tables.labels / PROBLEM_STATS)
             columns += [f"l.{name}" for name in _LABEL]
             there = db.view("problem_stats").columns  # in runs of older releases without `teacher`
             columns += [f"ps.{name}" if name in there else "NULL" for name in _STATS]
             joins += " JOIN labels AS l ON l.request_id = s.request_id"
             joins += " LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id"
-            if (tables.labels / "near_traces.parquet").exists():
-                view(db, "near_prompts", tables.labels / "near_prompts.parquet")
-                view(db, "near_traces", tables.labels / "near_traces.parquet")
+            if has_near:
                 columns += ["np.cluster", "np.size", "nt.cluster", "nt.size"]
                 joins += " LEFT JOIN near_prompts AS np ON np.problem_id = s.problem_id"
                 joins += " LEFT JOIN near_traces AS nt ON nt.request_id = s.request_id"

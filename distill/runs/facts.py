@@ -206,46 +206,43 @@ class ReplayFacts(Facts):
     rows_digest: str
 
 
-class TrainFacts(Facts):
+class OptimiserFacts(Facts):
+    """What the stages have in common that change weights. ``first_loss`` and ``last_loss``: of the first and the last
+    logged optimiser step."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
+    steps: int
+    dtype: str
+    trained_parameters: int
+    first_loss: float | None = None
+    last_loss: float | None = None
+    template_digest: str
+
+
+class TrainFacts(OptimiserFacts):
     """``tokens`` and ``trained_tokens`` count one pass over the rows, without padding; ``samples`` are the rows of all
     steps. ``left_out``: rows by the reason for which they were not trained on, and by their source. ``layout`` of the
     micro batches: packed, padded or single; ``layouts_refused``: those that gave other losses. ``problem_steps``: steps
     that the loss guard named: step, problem, ids of the rows."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     trained_tokens: int
-    steps: int
     method: str
-    dtype: str
-    trained_parameters: int
-    first_loss: float | None = None
-    last_loss: float | None = None
     samples: int | None = None
     layout: str | None = None
     layouts_refused: tuple[str, ...] = ()
     problem_steps: tuple[dict[str, Any], ...] = ()
     left_out: dict[str, int]
     left_out_sources: dict[str, int] = {}
-    template_digest: str
 
 
-class LogitsFacts(Facts):
+class LogitsFacts(OptimiserFacts):
     """Over all steps, ``tokens`` are those of prompts and answers, and ``trained_tokens`` those of the answers, each
     with the log-probabilities of ``logprobs`` tokens. The losses are divergences, in nats a token."""
 
-    rows_in: int
-    rows_out: int
-    steps: int
-    tokens: int
     trained_tokens: int
     logprobs: int
-    dtype: str
-    trained_parameters: int
-    first_loss: float | None = None
-    last_loss: float | None = None
-    template_digest: str
 
 
 class RouteFacts(Facts):
@@ -258,28 +255,19 @@ class RouteFacts(Facts):
     problems: int
 
 
-class OnPolicyFacts(Facts):
+class OnPolicyFacts(OptimiserFacts):
     """``tokens``: of all answers of the student. ``vocabulary``: tokens over which its distribution and the teacher's
     are compared. The losses are divergences, in nats a token; the lengths are mean tokens of an answer.
     ``teacher_engine``: name and version of the server of a served teacher. ``routes``: in place of both, several served
     teachers."""
 
-    rows_in: int
-    rows_out: int
-    steps: int
     answers: int
-    tokens: int
     vocabulary: int
-    dtype: str
-    trained_parameters: int
-    first_loss: float | None = None
-    last_loss: float | None = None
     first_mean_length: float | None = None
     last_mean_length: float | None = None
     teacher_revision: str | None = None
     teacher_engine: str | None = None
     routes: tuple[RouteFacts, ...] | None = None
-    template_digest: str
 
 
 class ExportFacts(Facts):

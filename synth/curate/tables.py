@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["FLAGS", "ORDER", "open_table", "view"]
+__all__ = ["FLAGS", "ORDER", "open_table", "stage_views", "view"]
 
 FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "voted_gold", "in_process")
 """Columns of `t` that can drop a trace: the reason where it has the flaw, else null. The recipe has a filter for each,
@@ -32,6 +32,25 @@ def view(db: duckdb.DuckDBPyConnection, name: str, source: Path | list[Path], **
     db.read_parquet(files, **options).create_view(name, replace=True)
 
 
+def stage_views(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, labels: Path | None) -> bool:
+    """Make the views ``samples`` (with file_row_number), ``verdicts``, and of the folder ``labels`` its tables:
+    ``labels``, ``problem_stats``, ``near_prompts``, ``near_traces``; returns whether there are the last two."""
+    view(db, "samples", traces.folder / SAMPLES, file_row_number=True)
+    view(db, "verdicts", verdicts)
+    if labels is None:
+        return False
+    if not len(traces):
+        db.register("labels", label_schema().empty_table())
+        db.register("problem_stats", problem_stats_schema().empty_table())
+        return False
+    view(db, "labels", sorted(labels.glob("labels-*.parquet")))
+    view(db, "problem_stats", labels / PROBLEM_STATS)
+    has_near = (labels / "near_traces.parquet").exists()
+    for kind in ("near_prompts", "near_traces") if has_near else ():
+        view(db, kind, labels / f"{kind}.parquet")
+    return has_near
+
+
 def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, labels: Path) -> None:
     """Make ``t`` and the view ``labels``.
 
@@ -43,19 +62,9 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
     """
     import pyarrow as pa
 
-    view(db, "samples", traces.folder / SAMPLES, file_row_number=True)
-    view(db, "verdicts", verdicts)
-    if len(traces):
-        view(db, "labels", sorted(labels.glob("labels-*.parquet")))
-        view(db, "problem_stats", labels / PROBLEM_STATS)
-    else:
-        db.register("labels", label_schema().empty_table())
-        db.register("problem_stats", problem_stats_schema().empty_table())
     near = ""
     near_columns = ", ".join(f"NULL::VARCHAR AS near_{kind}" for kind in ("prompt", "trace"))
-    if (labels / "near_traces.parquet").exists():
-        view(db, "near_prompts", labels / "near_prompts.parquet")
-        view(db, "near_traces", labels / "near_traces.parquet")
+    if stage_views(db, traces, verdicts, labels):
         near_columns = "near_prompts.cluster AS near_prompt, near_traces.cluster AS near_trace"
         near = (
             "LEFT JOIN near_prompts ON near_prompts.problem_id = s.problem_id "

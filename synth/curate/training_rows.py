@@ -9,10 +9,9 @@ from typing import Any
 
 from synth.curate.curate import ARMS_TABLE, SELECTION
 from synth.curate.identity import REWRITES
-from synth.curate.tables import view
+from synth.curate.tables import stage_views, view
 from synth.duckdb_helpers import database, stream
-from synth.labels.label import PROBLEM_STATS
-from synth.trace import SAMPLES, TraceSet, samples_schema
+from synth.trace import TraceSet, samples_schema
 
 __all__ = ["majority_field", "training_rows"]
 
@@ -45,10 +44,7 @@ def training_rows(
     if not len(traces):
         return
     with tempfile.TemporaryDirectory() as folder, database(Path(folder)) as db:
-        view(db, "samples", traces.folder / SAMPLES)
-        view(db, "verdicts", verdicts)
-        view(db, "labels", sorted(labels.glob("labels-*.parquet")))
-        view(db, "problem_stats", labels / PROBLEM_STATS)
+        stage_views(db, traces, verdicts, labels)
         if arm == "train":
             view(db, "chosen", selection / SELECTION)
             condition = "kept"

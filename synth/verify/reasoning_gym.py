@@ -13,13 +13,14 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 from licensing.errors import MissingDependency
+from synth.decontaminate import texts_of
 from synth.reasoning import Reasoning, split_row
 from synth.verify.extract import committed_answer, final_answer
 from synth.verify.verdict import MAX_EXTRACTED, Verdict
@@ -183,7 +184,7 @@ def _sound_entry(task: Any, entry: Any) -> dict[str, Any] | str:
     except ValueError as err:
         return str(err)
     own = entry["answer"]
-    if _evaluates(task) and not all(_is_plain(text) for text in _texts([own, entry.get("metadata")])):
+    if _evaluates(task) and not all(_is_plain(text) for text in texts_of([own, entry.get("metadata")])):
         return "the entry holds text that is not plain mathematics, and this task's scorer would evaluate it"
     if own is None:
         return entry
@@ -234,17 +235,6 @@ def _is_plain(text: str) -> bool:
     if len(text) > MAX_EXTRACTED or _NOT_PLAIN.search(text) or ("(" in text and ("'" in text or '"' in text)):
         return False
     return all(_PLAIN.fullmatch(name) for name in _CALL.findall(text))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
 
 
 def _tuples(value: Any) -> Any:

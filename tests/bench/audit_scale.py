@@ -35,9 +35,9 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def made_up(size: int, licence: str | None = None) -> dict[str, Any]:
-    from licensing.registry import load
+    from licensing.registry import builtin
 
-    names = [licence] if licence else [*load(), "nobody knows", "mixed", "odc-by, some non-commercial"]
+    names = [licence] if licence else [*builtin().entries, "nobody knows", "mixed", "odc-by, some non-commercial"]
     inputs = [
         {"id": f"owner{n % 97}/name-{n}", "role": ROLES[0 if licence else n % 7], "licence": names[n // 7 % len(names)]}
         | ({"ran_by": "releaser"} if n % 3 else {})

@@ -18,7 +18,7 @@ from distill.release.training_data import check_data
 from licensing.audit import Allowance, audit
 from licensing.license_files import UpstreamFiles
 from licensing.lineage import Lineage
-from licensing.registry import load
+from licensing.registry import builtin
 from licensing.suggest import suggest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -344,7 +344,7 @@ def test_a_student_that_is_its_own_teacher_has_no_teacher_of_logits() -> None:
 
 
 def test_allowances_stand_in_the_catalogues_grammar() -> None:
-    assert load()["llama3.3"].copies.name_prefix is not None
+    assert builtin().entries["llama3.3"].copies.name_prefix is not None
     found = audit(Lineage.model_validate(LLAMA), allow=[Allowance(code="V-NAME-PREFIX", because="x")])
     assert [one.bare for one in found.blocking] == ["V-RELICENSE-WEAKER"]
     assert found.blocked

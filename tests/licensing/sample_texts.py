@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from licensing.detect import standard_text
 from licensing.license_texts import license_text
-from licensing.registry import load
+from licensing.registry import builtin
 
 
 def standard(spdx: str) -> str:
@@ -23,5 +23,5 @@ def model_license(name: str) -> str:
     """The licence's text where we have it; else its telling words, at a length that only a whole text has."""
     if text := license_text(name):
         return text
-    entry = load()[name]
+    entry = builtin().entries[name]
     return "\n".join(entry.recognise) + "\n\n" + "".join(_CLAUSE.format(n=n) for n in range(1, 31))

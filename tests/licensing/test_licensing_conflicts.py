@@ -14,7 +14,7 @@ from sample_texts import APACHE, MIT, model_license
 from licensing.audit import Audit, audit
 from licensing.lineage import Lineage, parse_lineage
 from licensing.provenance import complete_lineage
-from licensing.registry import candidates, load
+from licensing.registry import builtin
 from licensing.repository import FolderSource
 from licensing.suggest import suggest
 
@@ -22,10 +22,13 @@ CASES = [json.loads(row) for row in (Path(__file__).parent / "data/cases_2026.js
 ROLES = ["base", "generator", "logits", "reformatter", "judge", "data", "seed"]
 APACHE_BASE = {"id": "acme/base-1b", "role": "base", "licence": "apache-2.0"}
 LIMITED = [
-    (repo, entry) for entry in load().values() for repo in entry.repos if entry.terms and not entry.relicensed
+    (repo, entry)
+    for entry in builtin().entries.values()
+    for repo in entry.repos
+    if entry.terms and not entry.relicensed
 ]  # fmt: skip
-SHARED = sorted({entry.hub_license_name for entry in load().values() if entry.hub_license_name
-                 and len({one.label for one in candidates(entry.hub_license_name)}) > 1})  # fmt: skip
+SHARED = sorted({entry.hub_license_name for entry in builtin().entries.values() if entry.hub_license_name
+                 and len({one.label for one in builtin().candidates(entry.hub_license_name)}) > 1})  # fmt: skip
 
 
 def audited(*inputs: dict[str, Any], tag: str = "apache-2.0", release: str = "me/Tiny", **more: Any) -> Audit:
@@ -182,7 +185,7 @@ def test_weights_that_are_named_like_a_service_keep_their_license() -> None:
 
 
 def test_what_is_only_said_of_a_repository_does_not_settle_that_other_there_means_it() -> None:
-    entry = load()["exaone-1.2-nc"]
+    entry = builtin().entries["exaone-1.2-nc"]
     unchecked = entry.repos_unchecked[0]
     checked = {
         "id": next(repo for repo in entry.repos if repo not in entry.repos_unchecked),
@@ -246,7 +249,7 @@ def test_a_right_license_of_a_repository_that_is_known_is_no_conflict() -> None:
 
 @pytest.mark.parametrize("tag", SHARED)
 def test_a_shared_tag_is_the_text_of_the_repository_and_of_no_other(tag: str) -> None:
-    entries = candidates(tag)
+    entries = builtin().candidates(tag)
     for entry in (one for one in entries if one.repos and one.verified != "no"):
         result = audited({"id": entry.repos[0], "role": "base", "licence": tag}, tag=tag, release="me/EXAONE-Tiny")
         labels = {part for code in result.obligations for part in [code.partition(":")[2]]}
@@ -259,7 +262,7 @@ def test_a_shared_tag_is_the_text_of_the_repository_and_of_no_other(tag: str) ->
 def test_elsewhere_all_its_texts_are_named_and_only_their_common_duties_are_certain(
     tag: str,
 ) -> None:
-    entries = candidates(tag)
+    entries = builtin().candidates(tag)
     result = audited({"id": "somebody/weights", "role": "base", "licence": tag}, tag=tag)
     assert (result.verdict, result.violations) == ("ambiguous", ())
     unknown = next(f for f in result.blocking if "different texts share" in f.why)
@@ -296,10 +299,14 @@ def test_a_tag_of_which_no_reading_governs_is_wrong_whichever_it_is() -> None:
 
 
 def test_an_agreement_of_its_own_is_not_the_license_with_the_same_words() -> None:
-    assert [entry.id for entry in candidates("nvidia-open-model-agreement")] == ["nvidia-open-model-agreement-2026"]
-    assert [entry.id for entry in candidates("NVIDIA Open Model Agreement")] == ["nvidia-open-model-agreement-2026"]
-    assert [entry.id for entry in candidates("nvidia-open-model-license")] == ["nvidia-open-model-2025-04"]
-    assert [entry.id for entry in candidates("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT")] == ["llama3.2"]
+    assert [entry.id for entry in builtin().candidates("nvidia-open-model-agreement")] == [
+        "nvidia-open-model-agreement-2026"
+    ]
+    assert [entry.id for entry in builtin().candidates("NVIDIA Open Model Agreement")] == [
+        "nvidia-open-model-agreement-2026"
+    ]
+    assert [entry.id for entry in builtin().candidates("nvidia-open-model-license")] == ["nvidia-open-model-2025-04"]
+    assert [entry.id for entry in builtin().candidates("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT")] == ["llama3.2"]
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])
@@ -346,7 +353,7 @@ def test_a_license_that_names_distillation_has_its_restrictions_travel_and_says_
 
 @pytest.mark.parametrize("name", ["llama3.2", "llama3.3", "llama4", "nvidia-open-model-2025-04", "hunyuan-community"])
 def test_removed_guardrails_break_the_licenses_that_bar_it(name: str) -> None:
-    label = load()[name].label
+    label = builtin().entries[name].label
     base = {"id": "a/b", "role": "base", "licence": name}
     stated = audited(base | {"changes": ["abliterated"]}, tag=name, release="me/Llama-Tiny")
     assert f"V-USE-POLICY-BROKEN:{label}" in stated.violations
@@ -522,7 +529,7 @@ def test_a_card_that_asks_for_less_than_the_lineage_says_is_no_conflict(tmp_path
     assert "W-UPSTREAM-TAG-CONFLICT" in result.warnings
 
 
-UNCHECKED = [(repo, entry) for entry in load().values() for repo in entry.repos_unchecked]
+UNCHECKED = [(repo, entry) for entry in builtin().entries.values() for repo in entry.repos_unchecked]
 
 
 def test_a_repository_that_nobody_looked_at_is_never_established(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from sample_texts import APACHE, MIT, model_license, standard
 
 from licensing.detect import recognise
 from licensing.license_texts import license_text
-from licensing.registry import DATA, load
+from licensing.registry import DATA, builtin
 
 _WORDS = APACHE.split()
 
@@ -71,7 +71,9 @@ def test_several_texts_in_one_file_are_all_found_in_any_order() -> None:
     assert set(read(model_license("llama3.1") + APACHE)) == {"llama3.1", "apache-2.0"}
 
 
-MODEL_TEXTS = {name: license_text(name) or "" for name in load() if (DATA / "texts" / f"{name}.txt").is_file()}
+MODEL_TEXTS = {
+    name: license_text(name) or "" for name in builtin().entries if (DATA / "texts" / f"{name}.txt").is_file()
+}
 
 
 @pytest.mark.parametrize("name", MODEL_TEXTS)
@@ -140,9 +142,9 @@ def test_a_title_with_words_of_its_own_and_a_use_policy_are_not_the_license() ->
 
 def test_every_text_with_phrases_of_its_own_is_recognised_by_them() -> None:
     wrong = []
-    for entry in (one for one in load().values() if one.recognise):
+    for entry in (one for one in builtin().entries.values() if one.recognise):
         ids = read(model_license(entry.id))
-        others = {load()[name].label for name in ids} - {entry.label}
+        others = {builtin().entries[name].label for name in ids} - {entry.label}
         wrong += [f"{entry.id}: read as {ids}"] if entry.id not in ids or others else []
     assert wrong == []
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from licensing.audit import Audit, audit, notice_text
 from licensing.bom import cyclonedx
 from licensing.lineage import Lineage
-from licensing.registry import load
+from licensing.registry import builtin
 from licensing.rules.context import parse_license
 from licensing.suggest import suggest
 
@@ -128,8 +128,8 @@ def test_remarks_question_marks_and_prose_are_no_operators() -> None:
     assert ([entry.id for entry in prose.licenses], prose.complete) == (["llama3.1"], False)
 
 
-LICENSES = sorted({entry.id for entry in load().values() if entry.kind == "licence" and entry.spdx})
-PERMISSIVE = [name for name in LICENSES if load()[name].permissive]
+LICENSES = sorted({entry.id for entry in builtin().entries.values() if entry.kind == "licence" and entry.spdx})
+PERMISSIVE = [name for name in LICENSES if builtin().entries[name].permissive]
 
 
 @pytest.mark.slow
@@ -139,7 +139,9 @@ def test_a_choice_is_no_looser_than_its_best_alternative(one: str, other: str, d
     blocked = [result(base, declared).blocked for base in (one, other)]
     if all(blocked):
         assert result(f"{one} OR {other}", declared).blocked
-    if {one, other} & set(PERMISSIVE) and load()[declared].label not in {load()[name].label for name in (one, other)}:
+    if {one, other} & set(PERMISSIVE) and builtin().entries[declared].label not in {
+        builtin().entries[name].label for name in (one, other)
+    }:
         assert not result(f"{one} OR {other}", declared).blocked
     duties = {code.replace("?", "") for base in (one, other) for code in result(base, declared).obligations}
     assert duties <= {code.replace("?", "") for code in result(f"{one} AND {other}", declared).obligations}

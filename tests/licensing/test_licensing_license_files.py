@@ -12,7 +12,7 @@ from licensing.audit import audit, notice_text
 from licensing.license_files import UpstreamFiles, is_license_file, is_notice_file, is_policy_file
 from licensing.license_texts import license_text, release_license_files
 from licensing.lineage import Lineage
-from licensing.registry import load
+from licensing.registry import builtin
 from licensing.schema import License
 
 UPSTREAM = "Acme Base\nCopyright 2024 Acme Inc.\n----\nThis product includes work of the Example Project.\n"
@@ -94,7 +94,7 @@ def test_an_upstream_notice_that_the_release_lacks_is_a_violation(base: Path) ->
     assert result.violations == ("V-NOTICE-MISSING:apache-2.0",)
     finding = next(one for one in result.findings if one.code.startswith("V-"))
     assert finding.input == "acme/base"
-    assert finding.section == load()["apache-2.0"].copies.keep_notice_file.section
+    assert finding.section == builtin().entries["apache-2.0"].copies.keep_notice_file.section
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,9 @@ def lineage_of(base: str, license: str = "apache-2.0") -> Lineage:
 
 
 @pytest.mark.parametrize(
-    "entry", [entry for entry in load().values() if entry.copies.keep_notice_file], ids=lambda entry: entry.id
+    "entry",
+    [entry for entry in builtin().entries.values() if entry.copies.keep_notice_file],
+    ids=lambda entry: entry.id,
 )
 def test_a_notice_that_nobody_looked_for_is_asked_for(entry: License) -> None:
     lineage = lineage_of("somebody/base", entry.id)

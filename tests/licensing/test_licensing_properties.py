@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from licensing.audit import Audit, audit
 from licensing.lineage import Lineage
-from licensing.registry import load
+from licensing.registry import builtin
 
-BOOK = load()
+BOOK = builtin().entries
 LICENCES = [*BOOK, "mixed", "odc-by, some non-commercial", "nobody knows", "cc-by-4.0?", "llama3.1?", None]
 ROLES = ["base", "generator", "logits", "reformatter", "judge", "data", "seed"]
 ENDPOINTS = [

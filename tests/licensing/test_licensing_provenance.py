@@ -10,10 +10,10 @@ from sample_repositories import look, put
 from sample_texts import APACHE, MIT, model_license
 
 from licensing.errors import InputError
-from licensing.registry import load
+from licensing.registry import builtin
 
 LLAMA = model_license("llama3.1")
-LLAMA_NOTICE = load()["llama3.1"].copies.notice.text
+LLAMA_NOTICE = builtin().entries["llama3.1"].copies.notice.text
 OWN_MIT = "MIT License\n\nCopyright (c) 2025 Me\n\n" + MIT
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from licensing.license_texts import doubts, license_table, license_text
-from licensing.registry import DATA, builtin, candidates, load, mentioned, resolve
+from licensing.registry import DATA, builtin, resolve
 from licensing.schema import Copies, Fact, License
 
 
@@ -27,7 +27,7 @@ def facts(part: BaseModel) -> list[Fact]:
 
 def test_every_fact_names_its_source_and_quotations_stay_short() -> None:
     wrong = []
-    for entry in load().values():
+    for entry in builtin().entries.values():
         wrong += [f"{entry.id}: no month of reading"] if not entry.read else []
         wrong += [f"{entry.id}: no sources"] if entry.verified in ("whole", "partly") and not entry.sources else []
         for fact in facts(entry):
@@ -41,10 +41,10 @@ def test_every_fact_names_its_source_and_quotations_stay_short() -> None:
 
 def test_every_name_of_an_entry_resolves_to_it() -> None:
     wrong = []
-    for entry in load().values():
+    for entry in builtin().entries.values():
         wrong += [f"{entry.id}: its id is {resolve(entry.id)}"] if resolve(entry.id) != entry else []
-        names = (entry.id, *([entry.label] if entry.label not in load() else []), *entry.aliases)
-        wrong += [f"{entry.id}: not reached by {name!r}" for name in names if entry not in candidates(name)]
+        names = (entry.id, *([entry.label] if entry.label not in builtin().entries else []), *entry.aliases)
+        wrong += [f"{entry.id}: not reached by {name!r}" for name in names if entry not in builtin().candidates(name)]
         later = entry.relicensed.to if entry.relicensed else entry.id
         wrong += [f"{entry.id}: relicensed to {later}, which is no entry"] if resolve(later) is None else []
     assert wrong == []
@@ -100,17 +100,17 @@ def test_unknown_and_shared_names_resolve_to_none(text: str | None) -> None:
 
 
 def test_prose_names_licences_and_not_models() -> None:
-    assert [entry.id for entry in mentioned("MIT; README says base was Apache 2.0")] == ["mit", "apache-2.0"]
-    assert [entry.id for entry in mentioned("Llama 2 License (README table)")] == ["llama2"]
-    assert mentioned("Distilled from DeepSeek R1 into Qwen and Llama 3.1.") == ()
-    assert mentioned("we commit ourselves; meta-llama/Llama-3.1-8B") == ()
+    assert [entry.id for entry in builtin().mentioned("MIT; README says base was Apache 2.0")] == ["mit", "apache-2.0"]
+    assert [entry.id for entry in builtin().mentioned("Llama 2 License (README table)")] == ["llama2"]
+    assert builtin().mentioned("Distilled from DeepSeek R1 into Qwen and Llama 3.1.") == ()
+    assert builtin().mentioned("we commit ourselves; meta-llama/Llama-3.1-8B") == ()
 
 
 def test_a_text_whose_limits_were_not_read_is_not_permissive() -> None:
-    unread = [entry for entry in load().values() if entry.verified == "no" and entry.kind == "licence"]
+    unread = [entry for entry in builtin().entries.values() if entry.verified == "no" and entry.kind == "licence"]
     assert unread
     assert not any(entry.permissive for entry in unread if entry.outputs.train == "unknown")
-    assert load()["internlm"].terms == {"limits-not-read"}
+    assert builtin().entries["internlm"].terms == {"limits-not-read"}
 
 
 def test_full_texts_are_there_and_a_text_that_we_do_not_have_is_none() -> None:
@@ -127,15 +127,15 @@ def test_full_texts_are_there_and_a_text_that_we_do_not_have_is_none() -> None:
 
 
 def test_one_entry_prints_for_people() -> None:
-    text = license_table(load()["llama3.1"])
+    text = license_table(builtin().entries["llama3.1"])
     for part in ("Llama 3.1 Community License", "Built with Llama", "700M-MAU", "1.b.i", "Not legal advice."):
         assert part in text
-    assert all(license_table(entry) for entry in load().values())
+    assert all(license_table(entry) for entry in builtin().entries.values())
 
 
 @pytest.mark.slow
 def test_importing_the_audit_reads_no_data_file() -> None:
-    assert {entry.family for entry in load().values()} == {p.stem for p in DATA.glob("*.yaml")} - {"README"}
+    assert {entry.family for entry in builtin().entries.values()} == {p.stem for p in DATA.glob("*.yaml")} - {"README"}
     code = "import sys, licensing.audit, licensing.registry as c; print(c.builtin.cache_info().currsize, *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     entries_read, *modules = done.stdout.split()
@@ -157,13 +157,13 @@ llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma
 
 
 def test_every_license_id_of_the_hub_is_known_and_a_family_is_no_single_text() -> None:
-    assert [name for name in HUB_IDS.split() if not candidates(name)] == []
+    assert [name for name in HUB_IDS.split() if not builtin().candidates(name)] == []
     families = [name for name in HUB_IDS.split() if resolve(name) is None]
     assert families == ["openrail", "bsd", "cc", "gpl", "lgpl"]
 
 
 def test_a_repository_is_under_one_text() -> None:
-    repos = [repo.casefold() for entry in load().values() for repo in entry.repos]
+    repos = [repo.casefold() for entry in builtin().entries.values() for repo in entry.repos]
     assert sorted(repos) == sorted(set(repos))
 
 
@@ -189,7 +189,7 @@ def test_a_link_of_a_card_leads_to_its_text_and_a_link_beside_it_does_not() -> N
 
 
 def test_entries_that_are_old_unread_or_second_hand_say_so() -> None:
-    book, today = load(), dt.date(2026, 11, 29)
+    book, today = builtin().entries, dt.date(2026, 11, 29)
     assert doubts(book["bsd-3-clause"], today) == []
     assert doubts(book["mit"], today) == [f"{len(book['mit'].repos_unchecked)} repositories not checked"]
     assert doubts(book["bsd-3-clause"], dt.date(2027, 11, 30)) == []
