@@ -96,7 +96,12 @@ class StudentConfig(Section):
         description="Text around the question, by kind, in training and evaluation; the teacher has its own.",
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where the device has it.")
-    max_length: int = Field(4096, ge=16, description="Tokens; a longer row is left out with a reason, never cut.")
+    max_length: int = Field(4096, ge=16, description="Tokens; a longer row is never cut.")
+    on_long_row: Literal["drop", "fail"] = Field(
+        "drop",
+        description="drop: a row over max_length is left out with a reason. fail: training does not begin with one.",
+        exclude_if=lambda value: value == "drop",  # a recipe without it has the key that it had
+    )
     num_train_epochs: float = Field(3, gt=0)
     batch_size: int = Field(16, ge=1, description="Rows in one optimiser step.")
     micro_batch_size: int = Operational(

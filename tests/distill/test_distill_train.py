@@ -130,6 +130,23 @@ def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason_and_s
     ]
 
 
+def test_training_does_not_begin_with_a_row_that_is_too_long_where_the_recipe_says_so(
+    start: Path, rows: Rows, tmp_path: Path
+) -> None:
+    for row in rows[3:6]:
+        row["messages"][-1]["content"] = "y" * 200
+    rows[4]["source"] = rows[5]["source"] = "owner/problems"
+    rows[7]["messages"][-1]["content"] = "early <|im_end|> late"
+    with pytest.raises(InputError) as caught:
+        run(student(max_length=64, on_long_row="fail"), start, rows, tmp_path / "a")
+    assert caught.value.what == (
+        "3 of 10 rows are longer than 64 tokens (owner/problems: 2, rows without a source: 1), the first r3, r4, r5"
+    )
+    assert (caught.value.where, caught.value.exit_code) == ("student.on_long_row", 2)
+    assert not (tmp_path / "a" / "out").exists()
+    assert run(student(max_length=64, num_train_epochs=0.5), start, rows, tmp_path / "a").rows == 6
+
+
 def test_a_row_on_disk_is_the_row_that_the_contract_gives(start: Path, rows: Rows, tmp_path: Path) -> None:
     data, tokens = tokenised(start, rows, tmp_path), Tokens.of_folder(read_base(start))
     for number, row in enumerate(rows):
