@@ -36,6 +36,7 @@ from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, token_rows
 from distill.train.sft import train_sft
 from licensing.errors import InputError, Refused
+from publish.export import export_folder
 
 pytestmark = pytest.mark.slow  # importing torch and transformers takes seconds
 
@@ -355,6 +356,40 @@ def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows,
         (tmp_path / "out" / f).read_text() for f in ("adapter_config.json", "train_log.json")
     )
     assert result.facts()["trained_tokens"] == result.trained_tokens < result.tokens
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_rope_scaling_is_trained_with_and_is_in_the_exported_model(rows: Rows, tmp_path: Path, legacy: bool) -> None:
+    from transformers import AutoModelForCausalLM
+
+    size = {"hidden_size": 16, "num_layers": 1, "num_heads": 2}
+    (base := tmp_path / "base").mkdir()
+    write_random_base(RandomBase(**size, max_position_embeddings=64), base)
+    if legacy:  # as transformers 4 wrote it
+        values = json.loads((base / "config.json").read_text())
+        del values["rope_parameters"]
+        (base / "config.json").write_text(json.dumps(values | {"rope_theta": 10000.0, "rope_scaling": None}))
+    config = student(base=str(base), num_train_epochs=1, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    prepare(config, None, start := tmp_path / "prepared")
+    for row in rows[:4]:
+        row["messages"][-1]["content"] = "long " * 40  # 200 tokens, and the base has 64 positions
+    losses = [entry["loss"] for entry in run(config, start, rows, tmp_path / "scaled").history]
+    prepare(config.model_copy(update={"rope_scaling": None}), None, plain := tmp_path / "plain")
+    assert losses[0] != run(config, plain, rows, tmp_path / "unscaled").history[0]["loss"]
+
+    export_folder(start, tmp_path / "scaled" / "out", tmp_path / "exported")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    yarn = {"rope_theta": 10000.0, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    assert model.config.rope_parameters == yarn
+    assert model.config.max_position_embeddings == 256
+    before = AutoModelForCausalLM.from_pretrained(plain).model.rotary_emb
+    assert model.model.rotary_emb.attention_scaling == pytest.approx(0.1 * math.log(4.0) + 1)
+    assert (model.model.rotary_emb.inv_freq <= before.inv_freq).all()
+    assert (model.model.rotary_emb.inv_freq < before.inv_freq).any()
+    saved = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert ("rope_scaling" in saved, "rope_parameters" in saved) == (legacy, not legacy)
+    tokenizer = json.loads((tmp_path / "exported" / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 256
 
 
 def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configuration(
