@@ -23,7 +23,7 @@ from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files, write_object
 from synth.sampling.config import TeacherSampling
 
-__all__ = ["check_student", "require_trainable"]
+__all__ = ["check_student", "names_parts", "require_trainable"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _UNTRAINED = 0.05
@@ -210,9 +210,14 @@ def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
         yield _error(f"{embeddings[0]} shares its weights (tie_word_embeddings)", where, hint)
 
 
+def names_parts(method: LoraMethod) -> bool:
+    """Whether the recipe names modules or parameters of the base."""
+    return method.target_modules != "all-linear" or bool(method.modules_to_save or method.target_parameters)
+
+
 def _adapter(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
     """PEFT's own word on modules and parameters that are named, for the model without its weights."""
-    if method.target_modules == "all-linear" and not (method.modules_to_save or method.target_parameters):
+    if not names_parts(method):
         return
     missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
     if missing:

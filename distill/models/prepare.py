@@ -29,7 +29,7 @@ from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_d
 from publish.weights import without_local_paths, write_object
 from synth.persona.config import PersonaConfig
 
-__all__ = ["inspect_base", "pad_token", "prepare", "student_base"]
+__all__ = ["inspect_base", "pad_token", "prepare", "student_base", "write_prepared"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "vocab.txt")
 _OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -62,16 +62,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     template = base.template if persona is None else add_persona(base.template, persona.default_system, persona.policy)
     pad, pad_id = pad_token(base)
     files_digest, size = _files_digest(base)
-    if source != out:
-        for name in base.weights:
-            (out / name).symlink_to((source / name).resolve(strict=True))
-        for name in _TOKENIZER_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, out / name)
-    (out / TEMPLATE_FILE).write_bytes(template.encode())
-    write_object(out / "config.json", _config(base, pad_id))
-    write_object(out / "tokenizer_config.json", _tokenizer_config(base, pad, student))
-    write_object(out / "generation_config.json", _generation_config(base, pad_id))
+    write_prepared(student, base, template, out)
     names = {number: token for token, number in base.special.items()}
     return {
         "template_digest": template_digest(template),
@@ -107,6 +98,21 @@ def student_base(student: StudentConfig, folder: Path) -> BaseFolder:
     """The base in ``folder`` with the recipe's chat template and RoPE scaling. Raises as ``prepare`` does."""
     base = read_base(folder, own_template(student))
     return replace(base, config=with_rope_scaling(base.config, student.rope_scaling, str(folder)))
+
+
+def write_prepared(student: StudentConfig, base: BaseFolder, template: str, out: Path) -> None:
+    """Write the prepared model of ``base`` with the final ``template`` to the folder ``out``; weights are linked."""
+    pad, pad_id = pad_token(base)
+    if base.folder != out:
+        for name in base.weights:
+            (out / name).symlink_to((base.folder / name).resolve(strict=True))
+        for name in _TOKENIZER_FILES:
+            if (base.folder / name).is_file():
+                shutil.copyfile(base.folder / name, out / name)
+    (out / TEMPLATE_FILE).write_bytes(template.encode())
+    write_object(out / "config.json", _config(base, pad_id))
+    write_object(out / "tokenizer_config.json", _tokenizer_config(base, pad, student))
+    write_object(out / "generation_config.json", _generation_config(base, pad_id))
 
 
 # --- writing the parts -------------------------------------------------------------------------------------------
