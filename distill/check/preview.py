@@ -105,9 +105,13 @@ def final_base(recipe: Recipe) -> Iterator[BaseFolder | None]:
         yield base
 
 
-def made_up_trace(messages: Sequence[Mapping[str, Any]], answer: str | None) -> list[dict[str, Any]]:
-    """A conversation as training rows have it: the problem's messages, then thinking and an answer."""
-    text = f"{THINK_OPEN}\n(thinking)\n{THINK_CLOSE}\n\n{answer or '(answer)'}"
+def made_up_trace(
+    messages: Sequence[Mapping[str, Any]], answer: str | None, *, opened: bool = True
+) -> list[dict[str, Any]]:
+    """A conversation as training rows have it: the problem's messages, then thinking and an answer. Not ``opened``: as
+    a teacher writes it whose prompt has the opening tag."""
+    text = f"(thinking)\n{THINK_CLOSE}\n\n{answer or '(answer)'}"
+    text = f"{THINK_OPEN}\n{text}" if opened else text
     return [*(dict(message) for message in messages), {"role": "assistant", "content": text}]
 
 

@@ -88,21 +88,30 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
             where,
             "take a tokenizer that fits the weights, or resize the embeddings and save the model",
         )
-    try:
-        rendered = tokens.render(made_up_trace([_QUESTION], None))
-    except RowRefused as refused:
+    trained: dict[str, list[str]] = {}
+    refusals: dict[str, list[str]] = {}
+    for form, opened in (("with the opening tag", True), ("without it", False)):
+        trace = made_up_trace([_QUESTION], None, opened=opened)
+        try:
+            ends_at_stop = tokens.render(trace).last_trained in base.stop_ids
+        except RowRefused as refused:
+            refusals.setdefault(str(refused), []).append(form)
+            continue
+        trained.setdefault(tokens.texts(trace)[1], []).append(form)
+    for reason, forms in refusals.items():
         # A teacher that does not think gives rows that this template can write.
         thinking = any(getattr(teacher, "thinking", False) for teacher in recipe.teachers)
         yield Finding(
             "error" if thinking else "note",
             "student",
-            f"traces with thinking cannot be trained: {refused}",
+            f"traces with thinking, {' or '.join(forms)}, cannot be trained: {reason}",
             where,
             "take a template whose generation prompt leaves the think block open",
             InputError.exit_code if thinking else 0,
         )
+    if not trained:
         return
-    if rendered.last_trained not in base.stop_ids:
+    if not ends_at_stop:
         yield _error(
             "the last trained token is no stop token", where, "add it to generation_config.json's eos_token_id"
         )
@@ -112,11 +121,12 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
             "that mask padding by token would teach it not to stop", where,
         )  # fmt: skip
     opening, closing = tokens.turn.tags
-    opened = f"{opening!r} opens" if opening else "the generation prompt opens"
+    opens = f"{opening!r} opens" if opening else "the generation prompt opens"
     yield Finding(
         "ok",
         "student",
-        f"weights and template are there; {opened} the thinking, {closing!r} closes it, {base.turn_end} ends a turn",
+        f"weights and template are there; {opens} the thinking, {closing!r} closes it, {base.turn_end} ends a turn; "
+        + "; ".join(f"a trace {' or '.join(forms)} is trained as {text!r}" for text, forms in trained.items()),
         where,
     )
 

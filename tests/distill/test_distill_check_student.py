@@ -65,6 +65,16 @@ def test_a_sound_student_is_told_how_its_thinking_is_written(check) -> None:
     assert "'<think>' opens the thinking, '</think>' closes it, <|im_end|> ends a turn" in finding.what
 
 
+@pytest.mark.parametrize(("prompt", "trained"), [("", "<think>\n(thinking)"), ("<think>\n", "(thinking)")])
+def test_traces_with_and_without_the_opening_tag_are_said_to_be_trained_as_the_template_writes_them(
+    check, base, prompt: str, trained: str
+) -> None:
+    template(base, CHATML.replace("assistant\n'", f"assistant\n{prompt}'"))
+    [finding] = check()
+    text = f"{trained}\n</think>\n\n(answer)<|im_end|>"
+    assert f"a trace with the opening tag or without it is trained as {text!r}" in finding.what
+
+
 def test_padding_with_the_end_of_turn_is_noted_where_nothing_else_is_free(check, base) -> None:
     file = base / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"bos_token": "<|endoftext|>", "pad_token": None}))
