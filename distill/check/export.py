@@ -44,12 +44,14 @@ def dry_export(recipe: Recipe) -> Iterator[Finding]:
         yield from _try(recipe.student, prepared, Path(folder))
 
 
-def require_exportable(student: StudentConfig, prepared: Path) -> None:
-    """Raise InputError where what is trained of the ``prepared`` model could not be exported."""
+def require_exportable(student: StudentConfig, prepared: Path) -> list[Finding]:
+    """Raise InputError where what is trained of the ``prepared`` model could not be exported; returns notes."""
     with tempfile.TemporaryDirectory() as folder:
-        for finding in _try(student, prepared, Path(folder)):
-            if finding.level == "error":
-                raise InputError(finding.what, where=finding.where, hint=finding.hint)
+        findings = list(_try(student, prepared, Path(folder)))
+    for finding in findings:
+        if finding.level == "error":
+            raise InputError(finding.what, where=finding.where, hint=finding.hint)
+    return [finding for finding in findings if finding.level == "note"]
 
 
 def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Finding]:

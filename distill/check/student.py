@@ -50,14 +50,18 @@ def check_student(recipe: Recipe) -> Iterator[Finding]:
         yield from _certain(recipe, base, ask_peft=not absent)
 
 
-def require_trainable(recipe: Recipe, base: BaseFolder) -> None:
-    """Raise InputError, on the base that the run prepared, for what is certain to end or spoil the training.
+def require_trainable(recipe: Recipe, base: BaseFolder) -> list[Finding]:
+    """Raise InputError, on the base that the run prepared, for what is certain to end or spoil the training; returns
+    what else `distill check` would say of it, but that it is sound.
 
     A base that is fetched was not on this machine when the recipe was checked.
     """
-    for finding in _certain(recipe, base):
+    findings = list(_certain(recipe, base))
+    for finding in findings:
         if finding.level == "error":
             raise InputError(finding.what, where=finding.where, hint=finding.hint)
+    findings += _tokens(recipe, base, recipe.student.public_id)
+    return [finding for finding in findings if finding.level != "ok"]
 
 
 def _certain(recipe: Recipe, base: BaseFolder, *, ask_peft: bool = True) -> Iterator[Finding]:

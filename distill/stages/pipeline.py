@@ -156,9 +156,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
-    require_trainable(recipe, read_base(prepared.path / MODEL))
-    if isinstance(student.base, str) and local_folder(student.base) is None:  # else `distill check` has tried it
-        require_exportable(student, prepared.path / MODEL)
+    findings = require_trainable(recipe, read_base(prepared.path / MODEL))
+    if isinstance(student.base, str) and local_folder(student.base) is None:  # `distill check` did not have it
+        for finding in (*findings, *require_exportable(student, prepared.path / MODEL)):
+            run.note("prepare", f"{finding.what} ({finding.hint})" if finding.hint else finding.what)
     check_sampling(recipe.evaluate, prepared.path / MODEL)
     if recipe.release.compressed_types:
         check_compressible(read_base(prepared.path / MODEL).config)

@@ -116,3 +116,35 @@ def test_routed_experts_that_all_linear_leaves_as_they_are_are_noted_with_the_fi
     assert trained.level == "ok"
     (part,) = [one for one in check("{kind: lora, target_modules: [q_proj]}") if one.level == "note"]
     assert "routed experts" in part.what
+
+
+def test_a_run_says_what_check_says_of_a_base_that_it_has_fetched_and_tries_its_export(
+    distill, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    file = base / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bos_token": "<|endoftext|>", "pad_token": None}))
+    repository = tmp_path / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c" * 40)
+    (snapshot := repository / "snapshots" / ("c" * 40)).parent.mkdir()
+    base.rename(snapshot)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    fields = ("student.base=owner/name", "student.license=apache-2.0", "prompts.size=2", "teacher.latency_s=0")
+    options = [part for field in fields for part in ("--set", field)]
+
+    done = distill("run", SMOKE, "--until", "sample", "--runs", tmp_path / "runs", *options)
+    assert done.code == 0, done.err
+    assert "prepare: no token is free for padding: the release pads with <|im_end|>" in done.err
+
+    tensors = load_file(snapshot / "model.safetensors")
+    del tensors["model.norm.weight"]
+    (snapshot / "model.safetensors").unlink()
+    save_file(tensors, snapshot / "model.safetensors", metadata={"format": "pt"})
+    refused = distill("run", SMOKE, "--until", "sample", "--runs", tmp_path / "again", *options)
+    assert refused.code == 2
+    assert "the base's weights do not fill its model" in refused.err
+    (run,) = (tmp_path / "again").iterdir()
+    assert [stage.name for stage in (run / "stages").iterdir()] == ["prepare"]
