@@ -13,14 +13,17 @@ same files.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError, Refused
+from publish.base_model import BaseModel
 from publish.chat_template import template_digest
-from publish.merge import SHARD_BYTES, Progress, cast_weights, merge_weights, require, untie
+from publish.merge import SHARD_BYTES, Progress, cast_weights, check_merge, merge_weights, require, untie
+from publish.shards import TensorFiles
 from publish.weights import (
     COMPANIONS,
     copy_companions,
@@ -33,7 +36,7 @@ from publish.weights import (
     write_object,
 )
 
-__all__ = ["export_folder"]
+__all__ = ["check_export", "export_folder"]
 
 _DTYPE = "bfloat16"
 
@@ -61,27 +64,17 @@ def export_folder(
     """
     prepared, trained, out = Path(prepared), Path(trained), Path(out)
     template = _check_prepared(prepared)
-    config = without_local_paths(with_dtype(read_object(prepared / "config.json"), _DTYPE))
-    tokenizer = without_local_paths(read_object(prepared / "tokenizer_config.json"))
-    tokenizer.pop("chat_template", None)  # one copy only: GGUF conversion prefers this one, transformers the file
     empty_folder(out)
     untied = False
     if (trained / "adapter_config.json").is_file():
         method = "merged"
         merged = merge_weights(prepared, trained, out, dtype=_DTYPE, shard_bytes=shard_bytes, progress=progress)
-        config = untie(config) if merged.untied else config
         untied = merged.untied
     else:
         method = "cast"
-        _check_same_tensors(prepared, trained)
+        _check_same_tensors(prepared, _shapes(trained), trained)
         cast_weights(trained, out, _DTYPE, shard_bytes=shard_bytes, progress=progress)
-    write_object(out / "config.json", config)
-    copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
-    write_object(out / "tokenizer_config.json", tokenizer)
-    if sampling is not None:
-        generation = read_object(prepared / "generation_config.json")
-        tokens = {key: value for key, value in generation.items() if key.endswith("_token_id")}
-        write_object(out / "generation_config.json", {**tokens, **sampling})
+    _write_companions(prepared, out, untied, sampling)
     _check_reload(out, template, untied)
     shapes = tensor_shapes(*weight_files(out))
     files = sorted(file.name for file in out.iterdir())
@@ -93,6 +86,42 @@ def export_folder(
         "bytes": sum((out / name).stat().st_size for name in files),
         "files": files,
     }
+
+
+def check_export(prepared: Path, trained: Path | None, out: Path) -> None:
+    """Raise as ``export_folder`` does, as far as can be known without weights; their headers alone are read.
+
+    ``trained``: an adapter folder; None for full weights as transformers saves them of the ``prepared`` model. ``out``
+    (absent or empty) gets the files beside the weights.
+    """
+    template = _check_prepared(prepared)
+    empty_folder(out)
+    untied = False
+    if trained is not None:
+        untied = check_merge(prepared, trained, dtype=_DTYPE)
+    else:
+        try:
+            _check_same_tensors(prepared, _saved_by_transformers(prepared), prepared)
+        except InputError as error:
+            what = f"full weights could not be exported: {error.what}"
+            hint = "train an adapter, or open the base with transformers and save it: its model uses what remains"
+            raise InputError(what, where=error.where, hint=hint) from error
+    _write_companions(prepared, out, untied, None)
+    _check_reload(out, template, untied)
+
+
+def _write_companions(prepared: Path, out: Path, untied: bool, sampling: Mapping[str, Any] | None) -> None:
+    """The files beside the weights."""
+    config = without_local_paths(with_dtype(read_object(prepared / "config.json"), _DTYPE))
+    tokenizer = without_local_paths(read_object(prepared / "tokenizer_config.json"))
+    tokenizer.pop("chat_template", None)  # one copy only: GGUF conversion prefers this one, transformers the file
+    write_object(out / "config.json", untie(config) if untied else config)
+    copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
+    write_object(out / "tokenizer_config.json", tokenizer)
+    if sampling is not None:
+        generation = read_object(prepared / "generation_config.json")
+        tokens = {key: value for key, value in generation.items() if key.endswith("_token_id")}
+        write_object(out / "generation_config.json", {**tokens, **sampling})
 
 
 def _check_prepared(prepared: Path) -> str:
@@ -112,12 +141,25 @@ def _check_prepared(prepared: Path) -> str:
     return (prepared / "chat_template.jinja").read_bytes().decode("utf-8")
 
 
-def _check_same_tensors(prepared: Path, trained: Path) -> None:
-    """Raise InputError where full weights have other names or shapes than the prepared model."""
-    expected, actual = (
-        {name: shape for name, (_, shape) in tensor_shapes(*weight_files(folder)).items()}
-        for folder in (prepared, trained)
-    )
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    return {name: shape for name, (_, shape) in tensor_shapes(*weight_files(folder)).items()}
+
+
+def _saved_by_transformers(prepared: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what ``save_pretrained`` writes of the prepared model."""
+    require("torch", "transformers", "safetensors")
+    from transformers.core_model_loading import revert_weight_conversion
+
+    with contextlib.ExitStack() as stack:
+        base = BaseModel(prepared, TensorFiles(stack, weight_files(prepared)).specs, None)
+    left_out = {*base.tied, *(base.model._keys_to_ignore_on_save or ())}
+    state = {name: tensor for name, tensor in base.model.state_dict().items() if name not in left_out}
+    return {name: tuple(tensor.shape) for name, tensor in revert_weight_conversion(base.model, state).items()}
+
+
+def _check_same_tensors(prepared: Path, actual: dict[str, tuple[int, ...]], trained: Path) -> None:
+    """Raise InputError where the full weights ``trained`` have other names or shapes than the prepared model."""
+    expected = _shapes(prepared)
     if read_object(prepared / "config.json").get("tie_word_embeddings") is not False:
         for shapes in (expected, actual):  # a tied head may be written or left out: both are the same model
             shapes.pop("lm_head.weight", None)

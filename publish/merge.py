@@ -23,7 +23,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,10 @@ from publish.weights import (
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SHARD_BYTES", "MergeFacts", "Progress", "cast_weights", "merge_folder", "merge_weights", "require", "untie"]
+__all__ = [
+    "SHARD_BYTES", "MergeFacts", "Progress", "cast_weights", "check_merge", "merge_folder", "merge_weights", "require",
+    "untie",
+]  # fmt: skip
 
 SHARD_BYTES = 5 * 10**9
 
@@ -138,6 +141,22 @@ def merge_weights(
     InputError for what the module docstring refuses, MissingDependency for a library that is missing or a disk without
     enough space.
     """
+    with _planned(base, adapter, dtype) as (jobs, layers):
+        names, total = _write(out, jobs, shard_bytes, progress)
+    tensors = sum(len(job.outputs) for job in jobs)
+    return MergeFacts(files=names, tensors=tensors, merged=len(layers.merges), bytes=total, untied=layers.untied)
+
+
+def check_merge(base: Path, adapter: Path, *, dtype: str | None = None) -> bool:
+    """Raise as ``merge_weights`` does before it writes; no tensor is read but scales of NVFP4. Returns whether the head
+    would be written beside the embedding."""
+    with _planned(base, adapter, dtype) as (_, layers):
+        return layers.untied
+
+
+@contextlib.contextmanager
+def _planned(base: Path, adapter: Path, dtype: str | None) -> Iterator[tuple[list[_Job], AdaptedLayers]]:
+    """What a merge writes, while the files are open."""
     config = check_adapter(base, adapter)
     require("torch", "transformers", "peft", "safetensors")
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
@@ -154,10 +173,7 @@ def merge_weights(
             require("compressed_tensors")
         model = BaseModel(base, fours.model_specs(files.specs) if fours else files.specs, dtype)
         layers = AdaptedLayers(model, config, updates, adapter)
-        jobs = _plan(model, layers, files, blocks, fours)
-        names, total = _write(out, jobs, shard_bytes, progress)
-    tensors = sum(len(job.outputs) for job in jobs)
-    return MergeFacts(files=names, tensors=tensors, merged=len(layers.merges), bytes=total, untied=layers.untied)
+        yield _plan(model, layers, files, blocks, fours), layers
 
 
 def cast_weights(

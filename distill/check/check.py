@@ -1,4 +1,4 @@
-"""``distill check``: in seconds, and without torch but for the memory forecast, what would fail after an hour.
+"""``distill check``: in seconds, what would fail after an hour. Only parts of a model, and the memory, need torch.
 
 Every check gives findings and none stops another: a person mends everything in one go.
 """
@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from distill.check.export import dry_export
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
@@ -73,6 +74,7 @@ def check_recipe(
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
         "student": lambda: check_student(recipe),
+        "export": lambda: dry_export(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **{one.role: partial(_stage_model, one, section) for section, one in recipe.auxiliary_models.items()},
         "licences": lambda: _licences(recipe),

@@ -12,9 +12,9 @@ from typing import Any
 from distill.check.finding import Finding
 from distill.check.preview import final_base, made_up_trace
 from distill.check.problems import LoadProblems
-from distill.check.student import position_limit
 from distill.config.recipe import Recipe
 from distill.models.folder import BaseFolder, read_base
+from distill.models.positions import position_limit
 from distill.models.vocabulary import embedding_rows, tokenizer_of, vocabulary_size
 from distill.release.lineage import is_on_hub
 from distill.train.across_tokenizers import teacher_prompt

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import RandomBase, Recipe, StudentConfig
-from distill.models.folder import MODEL, BaseFolder, own_template, read_base
-from distill.models.prepare import inspect_base
+from distill.models.folder import MODEL, BaseFolder, read_base
+from distill.models.prepare import inspect_base, student_base
 from distill.models.random_model import write_random_base
 from distill.models.tokens import RowRefused, Tokens
 from distill.runs.artefact import Artefact, of_last_round
@@ -96,7 +96,7 @@ def final_base(recipe: Recipe) -> Iterator[BaseFolder | None]:
         if isinstance(recipe.student.base, RandomBase):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             write_random_base(recipe.student.base, folder)
-            base: BaseFolder | None = read_base(folder, own_template(recipe.student))
+            base: BaseFolder | None = student_base(recipe.student, folder)
         else:
             base = inspect_base(recipe.student)
         persona = recipe.persona
@@ -105,9 +105,13 @@ def final_base(recipe: Recipe) -> Iterator[BaseFolder | None]:
         yield base
 
 
-def made_up_trace(messages: Sequence[Mapping[str, Any]], answer: str | None) -> list[dict[str, Any]]:
-    """A conversation as training rows have it: the problem's messages, then thinking and an answer."""
-    text = f"{THINK_OPEN}\n(thinking)\n{THINK_CLOSE}\n\n{answer or '(answer)'}"
+def made_up_trace(
+    messages: Sequence[Mapping[str, Any]], answer: str | None, *, opened: bool = True
+) -> list[dict[str, Any]]:
+    """A conversation as training rows have it: the problem's messages, then thinking and an answer. Not ``opened``: as
+    a teacher writes it whose prompt has the opening tag."""
+    text = f"(thinking)\n{THINK_CLOSE}\n\n{answer or '(answer)'}"
+    text = f"{THINK_OPEN}\n{text}" if opened else text
     return [*(dict(message) for message in messages), {"role": "assistant", "content": text}]
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base, made_up_trace
-from distill.config.recipe import LoraMethod, Recipe
+from distill.config.recipe import LoraMethod, Recipe, RopeScaling
 from distill.models.folder import BaseFolder, ask_hub
+from distill.models.positions import position_limit
 from distill.models.prepare import pad_token
 from distill.models.tokens import RowRefused, Tokens
 from distill.models.vocabulary import embedding_rows
 from distill.train.context import check_context_layers
 from distill.train.weights import adapted, built
 from licensing.errors import InputError
-from publish.weights import tensor_rows, tensor_shapes, weight_files
+from publish.weights import tensor_rows, tensor_shapes, weight_files, write_object
 from synth.sampling.config import TeacherSampling
 
-__all__ = ["check_student", "position_limit", "require_trainable"]
+__all__ = ["check_student", "names_parts", "require_trainable"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _UNTRAINED = 0.05
@@ -47,36 +50,30 @@ def check_student(recipe: Recipe) -> Iterator[Finding]:
         yield from _certain(recipe, base, ask_peft=not absent)
 
 
-def require_trainable(recipe: Recipe, base: BaseFolder) -> None:
-    """Raise InputError, on the base that the run prepared, for what is certain to end or spoil the training.
+def require_trainable(recipe: Recipe, base: BaseFolder) -> list[Finding]:
+    """Raise InputError, on the base that the run prepared, for what is certain to end or spoil the training; returns
+    what else `distill check` would say of it, but that it is sound.
 
     A base that is fetched was not on this machine when the recipe was checked.
     """
-    for finding in _certain(recipe, base):
+    findings = list(_certain(recipe, base))
+    for finding in findings:
         if finding.level == "error":
             raise InputError(finding.what, where=finding.where, hint=finding.hint)
+    findings += _tokens(recipe, base, recipe.student.public_id)
+    return [finding for finding in findings if finding.level != "ok"]
 
 
 def _certain(recipe: Recipe, base: BaseFolder, *, ask_peft: bool = True) -> Iterator[Finding]:
     student = recipe.student
     yield from _lengths(recipe, base.config)
+    if student.rope_scaling is not None:
+        yield from _rope_scaling(base, student.rope_scaling)
     if student.parallel.context_parallel_size > 1:
         yield from _context_layers(base, student.max_length)
     if isinstance(student.method, LoraMethod):
         yield from _adapter(student.method, base) if ask_peft else ()
         yield from _end_of_turn_embedding(student.method, base)
-
-
-def position_limit(config: Mapping[str, Any]) -> int | None:
-    """The tokens that a model has positions for: ``max_position_embeddings``, times the factor of a RoPE scaling that
-    names its original length. None where the config tells none."""
-    inner = config.get("text_config", config)
-    limit = inner.get("max_position_embeddings") or inner.get("n_positions")
-    if not isinstance(limit, int):
-        return None
-    scaling = inner.get("rope_scaling") or inner.get("rope_parameters") or {}
-    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
-    return max(limit, int(original * factor)) if original and factor else limit
 
 
 def _error(what: str, where: str, hint: str) -> Finding:
@@ -95,21 +92,30 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
             where,
             "take a tokenizer that fits the weights, or resize the embeddings and save the model",
         )
-    try:
-        rendered = tokens.render(made_up_trace([_QUESTION], None))
-    except RowRefused as refused:
+    trained: dict[str, list[str]] = {}
+    refusals: dict[str, list[str]] = {}
+    for form, opened in (("with the opening tag", True), ("without it", False)):
+        trace = made_up_trace([_QUESTION], None, opened=opened)
+        try:
+            ends_at_stop = tokens.render(trace).last_trained in base.stop_ids
+        except RowRefused as refused:
+            refusals.setdefault(str(refused), []).append(form)
+            continue
+        trained.setdefault(tokens.texts(trace)[1], []).append(form)
+    for reason, forms in refusals.items():
         # A teacher that does not think gives rows that this template can write.
         thinking = any(getattr(teacher, "thinking", False) for teacher in recipe.teachers)
         yield Finding(
             "error" if thinking else "note",
             "student",
-            f"traces with thinking cannot be trained: {refused}",
+            f"traces with thinking, {' or '.join(forms)}, cannot be trained: {reason}",
             where,
             "take a template whose generation prompt leaves the think block open",
             InputError.exit_code if thinking else 0,
         )
+    if not trained:
         return
-    if rendered.last_trained not in base.stop_ids:
+    if not ends_at_stop:
         yield _error(
             "the last trained token is no stop token", where, "add it to generation_config.json's eos_token_id"
         )
@@ -119,11 +125,12 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
             "that mask padding by token would teach it not to stop", where,
         )  # fmt: skip
     opening, closing = tokens.turn.tags
-    opened = f"{opening!r} opens" if opening else "the generation prompt opens"
+    opens = f"{opening!r} opens" if opening else "the generation prompt opens"
     yield Finding(
         "ok",
         "student",
-        f"weights and template are there; {opened} the thinking, {closing!r} closes it, {base.turn_end} ends a turn",
+        f"weights and template are there; {opens} the thinking, {closing!r} closes it, {base.turn_end} ends a turn; "
+        + "; ".join(f"a trace {' or '.join(forms)} is trained as {text!r}" for text, forms in trained.items()),
         where,
     )
 
@@ -138,8 +145,9 @@ def _lengths(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[Finding]:
     }
     for field, length in lengths.items():
         if limit is not None and isinstance(length, int) and length > limit:
-            hint = "lower it, or write a RoPE scaling that was trained for this length to the base's config.json"
-            yield _error(f"{length:,} tokens, and the base has {limit:,} positions", field, hint)
+            what = f"{length:,} tokens, and the base has {limit:,} positions"
+            scaled = "raise the factor of" if recipe.student.rope_scaling else "set"
+            yield _error(what, field, f"lower it, or {scaled} student.rope_scaling")
     sampling = recipe.sample
     if isinstance(sampling, TeacherSampling) and sampling.max_new_tokens > recipe.student.max_length:
         yield Finding(
@@ -147,6 +155,28 @@ def _lengths(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[Finding]:
             f"traces of up to {sampling.max_new_tokens:,} tokens are sampled, and rows of over "
             f"{recipe.student.max_length:,} are left out of training", "student.max_length",
         )  # fmt: skip
+
+
+def _rope_scaling(base: BaseFolder, scaling: RopeScaling) -> Iterator[Finding]:
+    """Whether transformers' model of the scaled config computes its positions so."""
+    where = "student.rope_scaling"
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        what = f"whether the model takes a RoPE scaling is not checked: that needs {' and '.join(missing)}"
+        yield Finding("note", "student", what, where)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_object(Path(folder, "config.json"), base.config)
+        try:
+            model = built(Path(folder))
+        except InputError as error:
+            yield _error(f"with the RoPE scaling, {error.what}", where, "leave it out, or take another base")
+            return
+    if scaling.rope_type not in {getattr(module, "rope_type", None) for module in model.modules()}:
+        yield _error(f"{type(model).__name__} takes no RoPE scaling", where, "leave it out, or take another base")
+        return
+    what = f"{scaling.rope_type} of factor {scaling.factor:g} gives {position_limit(base.config):,} positions"
+    yield Finding("ok", "student", what, where)
 
 
 def _context_layers(base: BaseFolder, longest: int) -> Iterator[Finding]:
@@ -194,9 +224,14 @@ def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
         yield _error(f"{embeddings[0]} shares its weights (tie_word_embeddings)", where, hint)
 
 
+def names_parts(method: LoraMethod) -> bool:
+    """Whether the recipe names modules or parameters of the base."""
+    return method.target_modules != "all-linear" or bool(method.modules_to_save or method.target_parameters)
+
+
 def _adapter(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
     """PEFT's own word on modules and parameters that are named, for the model without its weights."""
-    if method.target_modules == "all-linear" and not (method.modules_to_save or method.target_parameters):
+    if not names_parts(method):
         return
     missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
     if missing:

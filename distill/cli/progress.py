@@ -104,8 +104,12 @@ class StageProgress(_Progress):
             self._task = None
         outcome = "done before" if reused else f"done in {artefact.manifest['seconds']:.1f} s"
         self.say(f"{stage}: {outcome}")
-        for note in notes_of(artefact.facts.as_json()):
-            self.say(f"{stage}: {note}")
+        for text in notes_of(artefact.facts.as_json()):
+            self.note(stage, text)
+
+    def note(self, stage: str, text: str) -> None:
+        """Prints one line about a finished stage."""
+        self.say(f"{stage}: {text}")
 
     @property
     def nothing_to_do(self) -> bool:

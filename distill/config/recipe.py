@@ -86,6 +86,16 @@ class FullMethod(Section):
 Method = Annotated[LoraMethod | FullMethod, Field(discriminator="kind")]
 
 
+class RopeScaling(Section):
+    """YaRN (arXiv:2309.00071): rotary positions for sequences longer than those that the base was trained on."""
+
+    rope_type: Literal["yarn"]
+    factor: float = Field(gt=1, description="New positions over original ones.")
+    original_max_position_embeddings: int | None = Field(
+        None, ge=1, description="Positions that the base was trained on; those of its config.json if absent."
+    )
+
+
 class StudentConfig(Section):
     base: str | RandomBase = Field(description="Local folder or hub id of the base model, or {kind: random}.")
     name: str | None = Field(None, description="Public id (owner/name) for lineage where `base` is a folder.")
@@ -93,6 +103,11 @@ class StudentConfig(Section):
     license: str | None = Field(None, description="Licence of the base's weights, by its id (`distill licences`).")
     chat_template: str | None = Field(
         None, description="In place of the base's own template: chatml, or a file that holds a Jinja template."
+    )
+    rope_scaling: RopeScaling | None = Field(
+        None,
+        description="More positions than the base has, in training, evaluation and the released config.json (below).",
+        exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
     )
     method: Method = Field(
         LoraMethod(),
@@ -105,8 +120,11 @@ class StudentConfig(Section):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="Type of the weights in training; auto: bfloat16 where the device has it."
     )
-    max_length: int = Field(
-        4096, ge=16, description="Most tokens of a training row; a longer one is left out with a reason, never cut."
+    max_length: int = Field(4096, ge=16, description="Most tokens of a training row; a longer one is never cut.")
+    on_long_row: Literal["drop", "fail"] = Field(
+        "drop",
+        description="drop: a row over max_length is left out with a reason. fail: training does not begin with one.",
+        exclude_if=lambda value: value == "drop",  # a recipe without it has the key that it had
     )
     num_train_epochs: float = Field(3, gt=0, description="Passes over the training rows.")
     batch_size: int = Field(16, ge=1, description="Rows in one optimiser step.")
@@ -175,6 +193,7 @@ class StudentConfig(Section):
             revision=self.revision,
             license=self.license,
             chat_template=self.chat_template,
+            rope_scaling=self.rope_scaling,
             trust_remote_code=self.trust_remote_code,
         )
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.check.student import position_limit
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import cached
+from distill.models.positions import position_limit
 from distill.models.random_model import byte_level_tokenizer
 from licensing.errors import InputError
 from publish.chat_template import TEMPLATE_FILE, read_template, render

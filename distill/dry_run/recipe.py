@@ -8,7 +8,7 @@ positions of the real models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseCon
 from distill.config.train import LogitsTeacher, TrainConfig
 from distill.dry_run.models import ModelDescription, describe_student, describe_teacher, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
+from distill.models.positions import position_limit, with_rope_scaling
 from distill.models.random_model import write_random_base
 from licensing.errors import InputError
 from publish.push import DRY_RUN
@@ -105,9 +106,11 @@ Fault = tuple[str, str, str]
 
 def _student_faults(recipe: Recipe, base: ModelDescription | None) -> Iterator[Fault]:
     """`evaluate` and training against the student's positions."""
-    limit = base.positions if base else None
+    config: Mapping[str, Any] = base.config if base else {}
     if isinstance(recipe.student.base, RandomBase):
-        limit = recipe.student.base.max_position_embeddings
+        rotary = {"rope_parameters": {"rope_type": "default"}}
+        config = {**rotary, "max_position_embeddings": recipe.student.base.max_position_embeddings}
+    limit = position_limit(with_rope_scaling(config, recipe.student.rope_scaling, "student.base"))
     max_model_len = recipe.evaluate.engine_args.get("max_model_len")
     wrapped = recipe.student.prompt_template
     prompt = 0

@@ -2,7 +2,7 @@
 
 Every later stage reads this folder, which plain transformers and vLLM load:
 
-    config.json             the base's; pad token as chosen here
+    config.json             the base's; pad token as chosen here; with the recipe's RoPE scaling
     tokenizer files         the base's; no chat template inside, pad token as chosen here
     chat_template.jinja     the final template, persona included, and the only copy of it
     generation_config.json  written, not derived: every stop id, a pad id, sampling values as the base has them
@@ -16,18 +16,20 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import BaseFolder, cached, download, local_folder, own_template, public_name, read_base
+from distill.models.positions import position_limit, with_rope_scaling
 from distill.models.random_model import write_random_base
 from distill.models.vocabulary import embedding_rows
 from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_digest
 from publish.weights import without_local_paths, write_object
 from synth.persona.config import PersonaConfig
 
-__all__ = ["inspect_base", "pad_token", "prepare"]
+__all__ = ["inspect_base", "pad_token", "prepare", "student_base", "write_prepared"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "vocab.txt")
 _OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -44,7 +46,8 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     base {id, revision, files_digest (sha256 over name and sha256 of the files used), parameters_bytes}.
 
     Raises InputError: no such folder or hub id, no weights, pickled weights only, no chat template, a template without
-    an end of turn. Raises MissingDependency: the hub cannot be reached, or its client is not installed.
+    an end of turn, a RoPE scaling that the base cannot have. Raises MissingDependency: the hub cannot be reached, or
+    its client is not installed.
     Not covered: whether the weights load. Named templates beside the default one are dropped.
     """
     shutil.rmtree(out, ignore_errors=True)
@@ -54,21 +57,12 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
         source = out
     else:
         source = local_folder(student.base) or download(student.base, student.revision)
-    base = read_base(source, own_template(student))
+    base = student_base(student, source)
 
     template = base.template if persona is None else add_persona(base.template, persona.default_system, persona.policy)
     pad, pad_id = pad_token(base)
     files_digest, size = _files_digest(base)
-    if source != out:
-        for name in base.weights:
-            (out / name).symlink_to((source / name).resolve(strict=True))
-        for name in _TOKENIZER_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, out / name)
-    (out / TEMPLATE_FILE).write_bytes(template.encode())
-    write_object(out / "config.json", _config(base, pad_id))
-    write_object(out / "tokenizer_config.json", _tokenizer_config(base, pad))
-    write_object(out / "generation_config.json", _generation_config(base, pad_id))
+    write_prepared(student, base, template, out)
     names = {number: token for token, number in base.special.items()}
     return {
         "template_digest": template_digest(template),
@@ -97,7 +91,28 @@ def inspect_base(student: StudentConfig) -> BaseFolder | None:
     if isinstance(student.base, RandomBase):
         return None
     folder = local_folder(student.base) or cached(student.base, student.revision)
-    return None if folder is None else read_base(folder, own_template(student))
+    return None if folder is None else student_base(student, folder)
+
+
+def student_base(student: StudentConfig, folder: Path) -> BaseFolder:
+    """The base in ``folder`` with the recipe's chat template and RoPE scaling. Raises as ``prepare`` does."""
+    base = read_base(folder, own_template(student))
+    return replace(base, config=with_rope_scaling(base.config, student.rope_scaling, str(folder)))
+
+
+def write_prepared(student: StudentConfig, base: BaseFolder, template: str, out: Path) -> None:
+    """Write the prepared model of ``base`` with the final ``template`` to the folder ``out``; weights are linked."""
+    pad, pad_id = pad_token(base)
+    if base.folder != out:
+        for name in base.weights:
+            (out / name).symlink_to((base.folder / name).resolve(strict=True))
+        for name in _TOKENIZER_FILES:
+            if (base.folder / name).is_file():
+                shutil.copyfile(base.folder / name, out / name)
+    (out / TEMPLATE_FILE).write_bytes(template.encode())
+    write_object(out / "config.json", _config(base, pad_id))
+    write_object(out / "tokenizer_config.json", _tokenizer_config(base, pad, student))
+    write_object(out / "generation_config.json", _generation_config(base, pad_id))
 
 
 # --- writing the parts -------------------------------------------------------------------------------------------
@@ -136,10 +151,12 @@ def _config(base: BaseFolder, pad_id: int) -> dict[str, Any]:
     return {**config, "pad_token_id": pad_id}
 
 
-def _tokenizer_config(base: BaseFolder, pad: str) -> dict[str, Any]:
+def _tokenizer_config(base: BaseFolder, pad: str, student: StudentConfig) -> dict[str, Any]:
     # Special tokens of an old special_tokens_map.json are merged in, so that no second file can contradict this one.
     config = without_local_paths(base.tokenizer_config)
     config.pop("chat_template", None)
+    if student.rope_scaling is not None and "model_max_length" in config:
+        config["model_max_length"] = position_limit(base.config)
     return config | {"pad_token": pad}
 
 

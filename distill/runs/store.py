@@ -61,6 +61,7 @@ class Watcher(Protocol):
 
     def stage_begins(self, stage: str) -> Reporter: ...
     def stage_ends(self, stage: str, artefact: Artefact[Any], *, reused: bool) -> None: ...
+    def note(self, stage: str, text: str) -> None: ...
 
 
 class _NoWatcher:
@@ -68,6 +69,9 @@ class _NoWatcher:
         return lambda done, total=None, note="": None
 
     def stage_ends(self, stage: str, artefact: Artefact[Any], *, reused: bool) -> None:
+        return None
+
+    def note(self, stage: str, text: str) -> None:
         return None
 
 
@@ -155,6 +159,10 @@ class Run:
         if stage.name in (self._until, self._only):
             raise LastStage(artefact)
         return artefact
+
+    def note(self, stage: str, text: str) -> None:
+        """Show what the run's caller notices of a finished stage."""
+        self._watcher.note(stage, text)
 
     def _execute(self, stage: Stage[F], folder: Path) -> Artefact[F]:
         name = f"{stage.name}-{stage.key}"

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distill.check.export import require_exportable
 from distill.check.pair import require_turns, teacher_base
 from distill.check.student import require_trainable
 from distill.config.recipe import EvaluationSettings, Recipe
 from distill.evaluate.run import check_engine, check_sampling
 from distill.evaluate.suites.suite import find_suites
-from distill.models.folder import MODEL, read_base
+from distill.models.folder import MODEL, local_folder, read_base
 from distill.models.vocabulary import require_shared, same_texts
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.formats import check_formats
@@ -155,7 +156,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
-    require_trainable(recipe, read_base(prepared.path / MODEL))
+    findings = require_trainable(recipe, read_base(prepared.path / MODEL))
+    if isinstance(student.base, str) and local_folder(student.base) is None:  # `distill check` did not have it
+        for finding in (*findings, *require_exportable(student, prepared.path / MODEL)):
+            run.note("prepare", f"{finding.what} ({finding.hint})" if finding.hint else finding.what)
     check_sampling(recipe.evaluate, prepared.path / MODEL)
     if recipe.release.compressed_types:
         check_compressible(read_base(prepared.path / MODEL).config)

@@ -23,11 +23,13 @@ from distill.models.tokens import RowRefused, Tokens
 from licensing.errors import InputError
 from licensing.files import write_json
 
-__all__ = ["LeftOut", "TokenRows", "token_rows", "usable_cores"]
+__all__ = ["LeftOut", "TokenRows", "refuse_long_rows", "token_rows", "usable_cores"]
 
 _ROWS, _MARK = "rows.arrow", "rows.json"
 _TEMPLATE_SHARE = 0.01
 """A larger share of rows that the template cannot write is the template's fault: the training does not begin."""
+_TOO_LONG = "longer than max_length {}"
+_NAMED_ROWS = 8
 _CHUNK_ROWS = 256
 _WITHOUT_WORKERS = 8
 """Chunks that are tokenised sooner than worker processes start."""
@@ -109,6 +111,22 @@ def token_rows(
     return TokenRows(folder / _ROWS, left_out)
 
 
+def refuse_long_rows(data: TokenRows, max_length: int) -> None:
+    """Raise InputError, with counts by source and the first ids, where rows of more than ``max_length`` tokens were
+    left out."""
+    long = [row for row in data.left_out if row.reason == _TOO_LONG.format(max_length)]
+    if not long:
+        return
+    sources = Counter(row.source or "rows without a source" for row in long)
+    raise InputError(
+        f"{len(long)} of {len(data) + len(data.left_out)} rows are longer than {max_length} tokens "
+        f"({', '.join(f'{source}: {count}' for source, count in sources.most_common())}), the first "
+        f"{', '.join(row.id for row in long[:_NAMED_ROWS])}",
+        where="student.on_long_row",
+        hint="raise student.max_length, lower sample.max_new_tokens, or set student.on_long_row: drop",
+    )
+
+
 def usable_cores() -> int:
     """Cores that this process may use. Only Linux knows them; elsewhere all cores of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -170,7 +188,7 @@ def _tokenise(start: str, end: str, max_length: int, chunk: Sequence[tuple[int, 
             result.append(_Row(name, source, reason=str(refused), by_template=refused.by_template))
             continue
         if len(rendered.input_ids) > max_length:
-            result.append(_Row(name, source, reason=f"longer than max_length {max_length}"))
+            result.append(_Row(name, source, reason=_TOO_LONG.format(max_length)))
         else:
             result.append(_Row(name, source, rendered.input_ids, rendered.prompt_length))
     return result

@@ -33,7 +33,7 @@ from distill.train.loss import LabelledHead, own_losses
 from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
 from distill.train.proof import Proof, prove
 from distill.train.result import TrainResult
-from distill.train.rows import TokenRows, token_rows
+from distill.train.rows import TokenRows, refuse_long_rows, token_rows
 from distill.train.surroundings import surroundings
 from distill.train.weights import open_model, save_adapter, save_full, training_dtype
 from distill.train.zero import divide_weights, forget_gradients, shown_by_gradients
@@ -87,7 +87,7 @@ def train_sft(
     Raises:
         Refused: The template does not end a turn with the first stop token, too many steps are not finite, or a step is
             bad and ``on_bad_step`` is stop.
-        InputError: No row can be trained on.
+        InputError: No row can be trained on, or one is too long and ``on_long_row`` is fail.
         MissingDependency: torch, transformers, peft or accelerate, a tracker, memory or disk.
 
     Each of several processes calls it (``distill.train.launch``) and gets the same result; the first one reads ``rows``
@@ -124,6 +124,8 @@ def train_sft(
     parallel.start_processes(student.parallel, on_gpu)
     with parallel.first_rank_first():
         data = token_rows(start, end, rows, student.max_length, checkpoints, rows_key)
+    if student.on_long_row == "fail":
+        refuse_long_rows(data, student.max_length)
     if samples is None:
         samples = max(1, round(student.num_train_epochs * len(data)))
     order = training_order(len(data), samples, student.seed)

@@ -18,9 +18,11 @@ from distill.models.folder import public_name
 from distill.train import parallel
 from licensing.errors import InputError
 from licensing.files import write_json
+from publish.adapter import ADAPTER_WEIGHTS
+from publish.shards import DTYPES, ShardWriter, TensorSpec
 
 __all__ = [
-    "adapted", "built", "open_base", "open_model", "save_adapter", "save_full",
+    "adapted", "built", "frozen_experts", "open_base", "open_model", "save_adapter", "save_empty_adapter", "save_full",
     "trained_in_float32", "training_dtype",
 ]  # fmt: skip
 
@@ -133,10 +135,55 @@ def trained_in_float32(model: Any) -> Any:
     return model
 
 
-def save_adapter(model: Any, weights: dict[str, Any], student: StudentConfig, out: Path) -> None:
-    """The adapter of the trained ``weights``, in a folder that travels."""
+def frozen_experts(model: Any) -> dict[str, int]:
+    """Of a ``PeftModel``: parameters that hold a matrix for each routed expert and have no adapter -> their numbers.
+
+    Not covered: experts that are linear layers, each a module of its own.
+    """
+    from peft.tuners.lora.layer import ParamWrapper
+
+    def name_in_base(path: str) -> str:
+        return path.removeprefix("base_model.model.").replace(".base_layer", "")
+
+    with_adapter = {
+        f"{name_in_base(path)}.{module.parameter_name}"
+        for path, module in model.named_modules()
+        if isinstance(module, ParamWrapper)
+    }
+    fused = {
+        name_in_base(path): weight.numel()
+        for path, weight in model.named_parameters()
+        if weight.ndim == 3 and ".experts." in path
+    }
+    return {name: count for name, count in fused.items() if name not in with_adapter}
+
+
+def save_empty_adapter(model: Any, student: StudentConfig, out: Path) -> None:
+    """The adapter of a ``PeftModel`` on torch's ``meta`` device, as ``save_adapter`` writes it; the file takes no
+    disk."""
+    import torch
+
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    save_adapter(model, weights, student, out, safetensors=False)
+    pickle = out / "adapter_model.bin"
+    tensors = torch.load(pickle, weights_only=True)
+    pickle.unlink()
+    specs = [
+        TensorSpec(name, DTYPES[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    ]
+    with ShardWriter(out, specs, 1 + sum(spec.nbytes for spec in specs)) as writer:
+        writer.leave_empty()
+    (out / writer.files[0]).rename(out / ADAPTER_WEIGHTS)
+
+
+def save_adapter(
+    model: Any, weights: dict[str, Any], student: StudentConfig, out: Path, *, safetensors: bool = True
+) -> None:
+    """The adapter of the trained ``weights``, in a folder that travels; as a pickle, which takes tensors of the
+    ``meta`` device, without ``safetensors``."""
     # "auto" would ask the hub whether the vocabulary was resized; it was not, and embeddings are not trained.
-    model.save_pretrained(out, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(out, state_dict=weights, safe_serialization=safetensors, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
     file = out / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

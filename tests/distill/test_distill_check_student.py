@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from distill.check.finding import Finding
-from distill.check.student import check_student, position_limit
+from distill.check.student import check_student
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
+from distill.models.positions import position_limit
 from distill.models.random_model import CHATML, write_random_base
 from licensing.errors import InputError
 
@@ -64,6 +65,16 @@ def test_a_sound_student_is_told_how_its_thinking_is_written(check) -> None:
     assert "'<think>' opens the thinking, '</think>' closes it, <|im_end|> ends a turn" in finding.what
 
 
+@pytest.mark.parametrize(("prompt", "trained"), [("", "<think>\n(thinking)"), ("<think>\n", "(thinking)")])
+def test_traces_with_and_without_the_opening_tag_are_said_to_be_trained_as_the_template_writes_them(
+    check, base, prompt: str, trained: str
+) -> None:
+    template(base, CHATML.replace("assistant\n'", f"assistant\n{prompt}'"))
+    [finding] = check()
+    text = f"{trained}\n</think>\n\n(answer)<|im_end|>"
+    assert f"a trace with the opening tag or without it is trained as {text!r}" in finding.what
+
+
 def test_padding_with_the_end_of_turn_is_noted_where_nothing_else_is_free(check, base) -> None:
     file = base / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"bos_token": "<|endoftext|>", "pad_token": None}))
@@ -85,6 +96,46 @@ def test_positions_count_a_rope_scaling_that_names_its_original_length() -> None
     assert position_limit({"max_position_embeddings": 32768, "rope_scaling": yarn}) == 131072
     assert position_limit({"text_config": {"max_position_embeddings": 8192}}) == 8192
     assert position_limit({}) is None
+
+
+YARN = "student.rope_scaling={rope_type: yarn, factor: 4.0}"
+
+
+@pytest.mark.slow
+def test_a_rope_scaling_gives_positions_where_the_architecture_takes_one(check, base) -> None:
+    assert check("student.max_length=4096")[-1].level == "error"
+    assert [(one.level, one.where) for one in check("student.max_length=4096", YARN)][1:] == [
+        ("ok", "student.rope_scaling")
+    ]
+    beyond = check("student.max_length=4097", YARN)[1]
+    assert "4,097 tokens, and the base has 4,096 positions" in beyond.what
+    assert beyond.hint == "lower it, or raise the factor of student.rope_scaling"
+    config(base, model_type="gpt2")
+    refused = check(YARN)[-1]
+    assert (refused.level, refused.where) == ("error", "student.rope_scaling")
+    assert "GPT2LMHeadModel takes no RoPE scaling" in refused.what
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"rope_parameters": None}, "config.json has no rotary positions"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "a RoPE scaling of its own (llama3)"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "layers of the base have different rotary"),
+        ({"max_position_embeddings": None}, "config.json has no rotary positions"),
+    ],
+)
+def test_a_rope_scaling_is_refused_where_the_base_has_nothing_to_scale(check, base, changes: Any, what: str) -> None:
+    config(base, **changes)
+    with pytest.raises(InputError) as caught:
+        check(YARN)
+    assert what in caught.value.what
+    assert caught.value.where == str(base)
+
+
+def test_a_rope_scaling_that_gives_no_more_positions_is_refused(check) -> None:
+    with pytest.raises(InputError, match="512 positions times 2 are 1,024, and the base has 1,024"):
+        check("student.rope_scaling={rope_type: yarn, factor: 2, original_max_position_embeddings: 512}")
 
 
 def test_traces_longer_than_a_row_may_be_are_noted(check) -> None:
@@ -252,9 +303,12 @@ def test_the_command_ends_with_the_code_of_its_findings(distill, base: Path) -> 
     assert "student.max_length: 1,025 tokens, and the base has 1,024 positions" in answer.err
 
 
-def test_a_run_refuses_its_prepared_base_before_a_token_is_sampled(distill, base, tmp_path: Path) -> None:
-    fields = (f"student.base={base}", "student.license=apache-2.0", "student.max_length=1025")
+@pytest.mark.parametrize(("more", "positions"), [((), 1024), ((YARN,), 4096)])
+def test_a_run_refuses_its_prepared_base_before_a_token_is_sampled(
+    distill, base, tmp_path: Path, more: tuple[str, ...], positions: int
+) -> None:
+    fields = (f"student.base={base}", "student.license=apache-2.0", f"student.max_length={positions + 1}", *more)
     answer = distill("run", SMOKE, "--runs", tmp_path / "runs", *(part for one in fields for part in ("--set", one)))
-    assert (answer.code, "the base has 1,024 positions" in answer.err) == (2, True), answer.err
+    assert (answer.code, f"the base has {positions:,} positions" in answer.err) == (2, True), answer.err
     (run,) = (tmp_path / "runs").iterdir()
     assert [stage.name for stage in (run / "stages").iterdir()] == ["prepare"]

@@ -136,6 +136,12 @@ def test_a_length_that_does_not_fit_the_real_models_positions_fails(
     assert caught.value.where == field
 
 
+def test_a_length_that_a_rope_scaling_makes_room_for_passes(tmp_path: Path, light: Callable[..., Any]) -> None:
+    scaling = "student.rope_scaling={rope_type: yarn, factor: 2.0}"
+    dry = light(large("qwen3-235b-a22b-to-qwen3-8b", "student.max_length=36864", scaling), tmp_path)
+    assert dry.recipe.student.rope_scaling.factor == 2.0
+
+
 # --- what the recipe becomes -----------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, token_rows
 from distill.train.sft import train_sft
 from licensing.errors import InputError, Refused
+from publish.export import export_folder
 
 pytestmark = pytest.mark.slow  # importing torch and transformers takes seconds
 
@@ -128,6 +129,23 @@ def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason_and_s
         ("r3", "the assistant's answer is empty", None),
         ("r4", "the think block is broken: 1 opening and 2 closing tags", None),
     ]
+
+
+def test_training_does_not_begin_with_a_row_that_is_too_long_where_the_recipe_says_so(
+    start: Path, rows: Rows, tmp_path: Path
+) -> None:
+    for row in rows[3:6]:
+        row["messages"][-1]["content"] = "y" * 200
+    rows[4]["source"] = rows[5]["source"] = "owner/problems"
+    rows[7]["messages"][-1]["content"] = "early <|im_end|> late"
+    with pytest.raises(InputError) as caught:
+        run(student(max_length=64, on_long_row="fail"), start, rows, tmp_path / "a")
+    assert caught.value.what == (
+        "3 of 10 rows are longer than 64 tokens (owner/problems: 2, rows without a source: 1), the first r3, r4, r5"
+    )
+    assert (caught.value.where, caught.value.exit_code) == ("student.on_long_row", 2)
+    assert not (tmp_path / "a" / "out").exists()
+    assert run(student(max_length=64, num_train_epochs=0.5), start, rows, tmp_path / "a").rows == 6
 
 
 def test_a_row_on_disk_is_the_row_that_the_contract_gives(start: Path, rows: Rows, tmp_path: Path) -> None:
@@ -338,6 +356,40 @@ def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows,
         (tmp_path / "out" / f).read_text() for f in ("adapter_config.json", "train_log.json")
     )
     assert result.facts()["trained_tokens"] == result.trained_tokens < result.tokens
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_rope_scaling_is_trained_with_and_is_in_the_exported_model(rows: Rows, tmp_path: Path, legacy: bool) -> None:
+    from transformers import AutoModelForCausalLM
+
+    size = {"hidden_size": 16, "num_layers": 1, "num_heads": 2}
+    (base := tmp_path / "base").mkdir()
+    write_random_base(RandomBase(**size, max_position_embeddings=64), base)
+    if legacy:  # as transformers 4 wrote it
+        values = json.loads((base / "config.json").read_text())
+        del values["rope_parameters"]
+        (base / "config.json").write_text(json.dumps(values | {"rope_theta": 10000.0, "rope_scaling": None}))
+    config = student(base=str(base), num_train_epochs=1, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    prepare(config, None, start := tmp_path / "prepared")
+    for row in rows[:4]:
+        row["messages"][-1]["content"] = "long " * 40  # 200 tokens, and the base has 64 positions
+    losses = [entry["loss"] for entry in run(config, start, rows, tmp_path / "scaled").history]
+    prepare(config.model_copy(update={"rope_scaling": None}), None, plain := tmp_path / "plain")
+    assert losses[0] != run(config, plain, rows, tmp_path / "unscaled").history[0]["loss"]
+
+    export_folder(start, tmp_path / "scaled" / "out", tmp_path / "exported")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    yarn = {"rope_theta": 10000.0, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    assert model.config.rope_parameters == yarn
+    assert model.config.max_position_embeddings == 256
+    before = AutoModelForCausalLM.from_pretrained(plain).model.rotary_emb
+    assert model.model.rotary_emb.attention_scaling == pytest.approx(0.1 * math.log(4.0) + 1)
+    assert (model.model.rotary_emb.inv_freq <= before.inv_freq).all()
+    assert (model.model.rotary_emb.inv_freq < before.inv_freq).any()
+    saved = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert ("rope_scaling" in saved, "rope_parameters" in saved) == (legacy, not legacy)
+    tokenizer = json.loads((tmp_path / "exported" / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 256
 
 
 def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configuration(

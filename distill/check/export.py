@@ -1,0 +1,91 @@
+"""Training and export of the student without weights: what would fail once the training is paid for.
+
+The model is built on torch's ``meta`` device and put under its adapter, an adapter without numbers is saved as the
+training saves one, and the export plans its merge.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.check.finding import Finding
+from distill.check.preview import final_base
+from distill.check.student import names_parts
+from distill.config.recipe import LoraMethod, RandomBase, Recipe, StudentConfig
+from distill.models.prepare import write_prepared
+from distill.train.weights import adapted, built, frozen_experts, save_empty_adapter
+from licensing.errors import DistillError, InputError
+from publish.export import check_export
+
+__all__ = ["dry_export", "require_exportable"]
+
+
+def dry_export(recipe: Recipe) -> Iterator[Finding]:
+    """Whether what is trained can be exported, and which experts are not trained. A random base is not looked at.
+
+    Not covered: a base that the run fetches (``require_exportable``).
+    """
+    if isinstance(recipe.student.base, RandomBase):
+        return
+    with final_base(recipe) as base, tempfile.TemporaryDirectory() as folder:
+        if base is None:
+            return  # the check of the student notes it
+        missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
+        if missing:
+            what = f"the export is not tried: that needs {' and '.join(missing)}"
+            yield Finding("note", "export", what, "student.method")
+            return
+        (prepared := Path(folder, "prepared")).mkdir()
+        write_prepared(recipe.student, base, base.template, prepared)
+        yield from _try(recipe.student, prepared, Path(folder))
+
+
+def require_exportable(student: StudentConfig, prepared: Path) -> list[Finding]:
+    """Raise InputError where what is trained of the ``prepared`` model could not be exported; returns notes."""
+    with tempfile.TemporaryDirectory() as folder:
+        findings = list(_try(student, prepared, Path(folder)))
+    for finding in findings:
+        if finding.level == "error":
+            raise InputError(finding.what, where=finding.where, hint=finding.hint)
+    return [finding for finding in findings if finding.level == "note"]
+
+
+def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Finding]:
+    where, method, adapter = "student.method", student.method, None
+    try:
+        trained = "all weights are saved under the base's names"
+        if isinstance(method, LoraMethod):
+            model = built(prepared)
+            total = model.num_parameters()
+            try:
+                model = adapted(model, method)
+            except InputError:
+                if names_parts(method):
+                    return  # the check of the student says it
+                raise
+            yield from _without_adapter(model, total)
+            adapter = folder / "adapter"
+            save_empty_adapter(model, student, adapter)
+            numbers = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+            trained = f"the adapter ({numbers / total:.2%} of the base's parameters) can be merged"
+        check_export(prepared, adapter, folder / "exported")
+    except DistillError as error:
+        yield Finding("error", "export", error.what, where, error.hint, error.exit_code)
+        return
+    yield Finding("ok", "export", f"tried without weights: {trained}, and the released folder loads")
+
+
+def _without_adapter(model: Any, total: int) -> Iterator[Finding]:
+    frozen = frozen_experts(model)
+    if frozen:
+        ends = sorted({".".join(name.split(".")[-3:]) for name in frozen})
+        yield Finding(
+            "note", "export",
+            f"routed experts ({sum(frozen.values()) / total:.0%} of the base's parameters) have no adapter: they are "
+            "no linear layers, which student.method.target_modules names",
+            "student.method.target_parameters", f"set it to [{', '.join(ends)}] to train them",
+        )  # fmt: skip

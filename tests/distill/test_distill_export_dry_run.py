@@ -1,0 +1,150 @@
+"""check: what is trained could be exported, tried on the base's headers before a token is bought."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from distill.check.export import dry_export, require_exportable
+from distill.check.finding import Finding
+from distill.config.loader import load_recipe
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.prepare import prepare
+from distill.models.random_model import write_random_base
+from licensing.errors import InputError
+
+pytestmark = pytest.mark.slow  # importing torch and transformers takes seconds
+
+SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
+MIXTURES: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "qwen3_5_moe_text": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    | {"shared_expert_intermediate_size": 16, "layer_types": ["full_attention", "full_attention"]},
+}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    write_random_base(RandomBase(hidden_size=32, num_layers=2, num_heads=4), folder)
+    return folder
+
+
+@pytest.fixture
+def check(base: Path) -> Callable[[str], list[Finding]]:
+    def call(method: str) -> list[Finding]:
+        fields = [f"student.base={base}", "student.license=apache-2.0", f"student.method={method}"]
+        return list(dry_export(load_recipe(SMOKE, fields)))
+
+    return call
+
+
+def mixture(base: Path, model_type: str) -> None:
+    """Make the base a mixture of experts, which transformers fuses in memory and stores one by one."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    own = json.loads((base / "config.json").read_text())
+    sizes = {key: own[key] for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
+    fields = sizes | {"num_key_value_heads": 2, "head_dim": 8, "eos_token_id": 2, "pad_token_id": 0}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **fields, **MIXTURES[model_type]))
+    (base / "model.safetensors").unlink()
+    model.save_pretrained(base)
+
+
+def test_an_adapter_and_full_weights_are_tried(check) -> None:
+    adapter, full = check("{kind: lora}"), check("{kind: full}")
+    assert [(one.level, one.subject) for one in (*adapter, *full)] == [("ok", "export"), ("ok", "export")]
+    assert "of the base's parameters) can be merged" in adapter[0].what
+    assert "all weights are saved under the base's names" in full[0].what
+
+
+def test_full_tuning_of_a_base_with_tensors_that_its_model_does_not_use_is_refused(check, base: Path) -> None:
+    tensors = load_file(base / "model.safetensors")
+    draft = {"mtp.layers.0.eh_proj.weight": tensors["model.embed_tokens.weight"]}
+    save_file(tensors | draft, base / "model.safetensors", metadata={"format": "pt"})
+    assert [one.level for one in check("{kind: lora}")] == ["ok"]
+    (finding,) = check("{kind: full}")
+    assert (finding.level, finding.exit_code) == ("error", 2)
+    assert "full weights could not be exported" in finding.what
+    assert "mtp.layers.0.eh_proj.weight" in finding.what
+
+
+@pytest.mark.parametrize(("change", "what"), [("norm", "do not fill its model"), ("stop", "stop tokens outside")])
+def test_a_base_whose_files_do_not_belong_together_is_refused_and_so_is_its_prepared_model(
+    check, base: Path, tmp_path: Path, change: str, what: str
+) -> None:
+    if change == "norm":
+        tensors = load_file(base / "model.safetensors")
+        del tensors["model.norm.weight"]
+        save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    else:
+        (base / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 4000]}))
+    (finding,) = check("{kind: lora}")
+    assert finding.level == "error"
+    assert what in finding.what
+    student = StudentConfig(base=str(base))
+    prepare(student, None, tmp_path / "prepared")
+    with pytest.raises(InputError, match=what):
+        require_exportable(student, tmp_path / "prepared")
+
+
+def test_an_architecture_whose_layers_peft_does_not_adapt_is_refused(check, base: Path) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
+    (finding,) = check("{kind: lora}")
+    assert (finding.level, "PEFT refuses the adapter" in finding.what) == ("error", True)
+
+
+@pytest.mark.parametrize(("model_type", "frozen"), [("qwen3_moe", False), ("qwen3_5_moe_text", True)])
+def test_routed_experts_that_all_linear_leaves_as_they_are_are_noted_with_the_field_that_trains_them(
+    check, base: Path, model_type: str, frozen: bool
+) -> None:
+    mixture(base, model_type)
+    *notes, last = check("{kind: lora}")
+    assert last.level == "ok"
+    assert len(notes) == frozen
+    for note in notes:
+        assert (note.level, note.where) == ("note", "student.method.target_parameters")
+        assert note.hint == "set it to [mlp.experts.down_proj, mlp.experts.gate_up_proj] to train them"
+    (trained,) = check("{kind: lora, target_parameters: [mlp.experts.down_proj, mlp.experts.gate_up_proj]}")
+    assert trained.level == "ok"
+    (part,) = [one for one in check("{kind: lora, target_modules: [q_proj]}") if one.level == "note"]
+    assert "routed experts" in part.what
+
+
+def test_a_run_says_what_check_says_of_a_base_that_it_has_fetched_and_tries_its_export(
+    distill, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    file = base / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bos_token": "<|endoftext|>", "pad_token": None}))
+    repository = tmp_path / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c" * 40)
+    (snapshot := repository / "snapshots" / ("c" * 40)).parent.mkdir()
+    base.rename(snapshot)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    fields = ("student.base=owner/name", "student.license=apache-2.0", "prompts.size=2", "teacher.latency_s=0")
+    options = [part for field in fields for part in ("--set", field)]
+
+    done = distill("run", SMOKE, "--until", "sample", "--runs", tmp_path / "runs", *options)
+    assert done.code == 0, done.err
+    assert "prepare: no token is free for padding: the release pads with <|im_end|>" in done.err
+
+    tensors = load_file(snapshot / "model.safetensors")
+    del tensors["model.norm.weight"]
+    (snapshot / "model.safetensors").unlink()
+    save_file(tensors, snapshot / "model.safetensors", metadata={"format": "pt"})
+    refused = distill("run", SMOKE, "--until", "sample", "--runs", tmp_path / "again", *options)
+    assert refused.code == 2
+    assert "the base's weights do not fill its model" in refused.err
+    (run,) = (tmp_path / "again").iterdir()
+    assert [stage.name for stage in (run / "stages").iterdir()] == ["prepare"]
