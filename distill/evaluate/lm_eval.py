@@ -108,8 +108,8 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
     import torch
 
     if config.sampling_options.get("presence_penalty"):
-        what, hint = "transformers has no presence_penalty in lm-eval", "leave presence_penalty out"
-        raise InputError(what, where="--engine", hint=hint)
+        what = "the model's generation config has a presence_penalty, and lm-eval's transformers knows none"
+        raise InputError(what, where="--model-sampling", hint="leave --model-sampling out, or take vLLM")
     arguments = {"batch_size": config.batch_size, "device": "cuda" if torch.cuda.is_available() else "cpu"}
     if (positions := config.engine_args.get("max_model_len")) is not None:
         arguments["max_length"] = positions

@@ -407,6 +407,12 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     assert set(calls) == {(96, 1.5)}, "the context and the penalties of the settings, also where it is greedy"
     absent = distill(*command, "--tasks", task, "--engine", "vllm")
     assert (absent.code, "finds no package vllm" in absent.err) == (3, True)
+    (base / "generation_config.json").write_text('{"presence_penalty": 1.5}')
+    for engine in ("auto", "transformers"):
+        refused = distill(*command, "--tasks", task, "--engine", engine)
+        assert (refused.code, "presence_penalty" in refused.err) == (2, True)
+        assert "hint: leave --model-sampling out" in refused.err
+    (base / "generation_config.json").write_text("{}")
     wrong = distill(*command, "--tasks", "no_such_task")
     assert (wrong.code, "no task 'no_such_task'" in wrong.err) == (2, True)
 

@@ -259,6 +259,8 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     assert distill("report", copied).code == 0
     report = (the_run(copied) / "report" / "report.md").read_text()
     assert "What got better or worse" in report
+    assert "The control arm beside the training rows" in report
+    assert "pass rate of the problem" in report, "by which it is matched"
     assert "verbatim 1.00" in report
     assert shown["side_effects"][0]["trained_on"] == 0
     from inspect_ai.log import read_eval_log  # here: it takes seconds, of every worker that collects this file
