@@ -12,6 +12,7 @@ only, so a sample holds the whole problem row, from which others can score the a
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import uuid
@@ -23,7 +24,7 @@ from pydantic import Field, ValidationError
 
 from licensing.errors import InputError
 from licensing.files import json_line
-from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score
+from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score, ScoredModel
 
 __all__ = ["EvaluatedItem", "EvaluationRun", "evaluation_files", "path_component", "read_items"]
 
@@ -53,9 +54,10 @@ class EvaluatedItem(Facts):
 
 
 class EvaluationRun(Facts):
-    """What records say of an evaluation outside of a release: ``name`` is who made it."""
+    """What records say of an evaluation outside of a release: ``name`` is who made it, ``library`` what scored."""
 
     name: str
+    library: str = "distill-release"
     version: str | None = None
     versions: dict[str, str] = Field(default_factory=dict, description="Library -> version.")
     code_revision: str | None = None
@@ -63,15 +65,15 @@ class EvaluationRun(Facts):
 
 
 def evaluation_files(facts: ReleaseFacts | EvaluationRun, items: Sequence[EvaluatedItem] = ()) -> dict[str, str]:
-    """Path in the release -> text, of the records of every model; with ``items`` the samples of the release too, or of
-    the model of an ``EvaluationRun``."""
+    """Path in the release -> text, of the records: one a model, with all of its scores that follow each other; with
+    ``items`` the samples of the release too, or of the model of an ``EvaluationRun``."""
     evaluation = facts.evaluation
     if evaluation is None:
         return {}
     files: dict[str, str] = {}
-    for score in evaluation.scores:
-        record = _record(facts, evaluation, score)
-        has_items = score.about.role in ("release", "model")
+    for about, scores in itertools.groupby(evaluation.scores, key=lambda score: score.about):
+        record = _record(facts, evaluation, about, [*scores])
+        has_items = about.role in ("release", "model")
         samples = "".join(_sample(record, item) for item in items) if has_items else ""
         digest = hashlib.sha256(json.dumps([record, samples], sort_keys=True).encode()).digest()
         name = f"{_place(evaluation, record)}/{uuid.UUID(bytes=digest[:16], version=4)}"
@@ -122,13 +124,16 @@ def path_component(text: str) -> str:
     return f"{plain}_" if plain == "data" else plain
 
 
-def _record(facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
-    about, benchmark = score.about, evaluation.benchmark
+def _record(
+    facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, about: ScoredModel, scores: Sequence[Score]
+) -> dict[str, Any]:
+    benchmark = evaluation.benchmark
+    library = facts.library if isinstance(facts, EvaluationRun) else "distill-release"
     engine, _, version = (about.engine or "").partition(" ")
     own = about.role in ("release", "earlier", "control")
     details = {name: str(value) for name, value in (("revision", facts.version),) if value and about.role == "release"}
     model: dict[str, Any] = {
-        "name": score.model,
+        "name": scores[0].model,
         "id": about.id,
         "developer": about.id.rpartition("/")[0] or "local",
         "additional_details": {
@@ -150,8 +155,8 @@ def _record(facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, sc
             "evaluator_relationship": "first_party" if own else "third_party",
         },
         "eval_library": {
-            "name": "distill-release",
-            "version": facts.versions.get("distill-release", "unknown"),
+            "name": library,
+            "version": facts.versions.get(library, "unknown"),
             "additional_details": {"revision": facts.code_revision or "unknown"},
         },
         "model_info": model,
@@ -160,20 +165,24 @@ def _record(facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, sc
                 "evaluation_result_id": f"{benchmark}/{score.metric}",
                 "evaluation_name": benchmark,
                 "source_data": _source(evaluation),
-                "metric_config": {
-                    "metric_id": score.metric,
-                    "metric_name": score.metric,
-                    "metric_unit": "proportion",
-                    "lower_is_better": False,
-                    "score_type": "continuous",
-                    "min_score": 0.0,
-                    "max_score": 1.0,
-                },
+                "metric_config": _metric(score),
                 "score_details": {"score": score.value, **_uncertainty(evaluation, score)},
                 "generation_config": _generation(evaluation),
             }
+            for score in scores
         ],
     }
+
+
+def _metric(score: Score) -> dict[str, Any]:
+    metric = {
+        "metric_id": score.metric,
+        "metric_name": score.metric,
+        "lower_is_better": score.lower_is_better,
+    }
+    if score.unit is None:
+        return metric
+    return metric | {"metric_unit": score.unit, "score_type": "continuous", "min_score": 0.0, "max_score": 1.0}
 
 
 def _source(evaluation: EvaluationFacts) -> dict[str, Any]:
@@ -186,6 +195,8 @@ def _source(evaluation: EvaluationFacts) -> dict[str, Any]:
 
 
 def _uncertainty(evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
+    if score.standard_error is not None:
+        return {"uncertainty": {"standard_error": {"value": score.standard_error}, "num_samples": score.n}}
     if score.low is None or score.high is None:
         return {}
     method = {"method": evaluation.interval} if evaluation.interval else {}

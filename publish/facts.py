@@ -211,7 +211,8 @@ class ScoredModel(Facts):
 
 class Score(Facts):
     """One model, one metric; ``low`` and ``high`` bound its interval, ``n`` counts problems, ``num_samples`` the
-    samples of each."""
+    samples of each. ``standard_error``: where a harness gives that in place of an interval. ``unit``: "proportion" is
+    in 0..1, None unknown."""
 
     model: str = Field(description="The name for people.")
     about: ScoredModel
@@ -221,6 +222,9 @@ class Score(Facts):
     high: float | None = None
     n: int = Field(ge=1)
     num_samples: int = Field(1, ge=1)
+    standard_error: float | None = Field(None, ge=0)
+    unit: Literal["proportion"] | None = "proportion"
+    lower_is_better: bool = False
 
     @model_validator(mode="after")
     def _interval_in_order(self) -> Score:

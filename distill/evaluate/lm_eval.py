@@ -13,17 +13,20 @@ standard errors only).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluationSettings
 from distill.evaluate.run import model_sampling
+from distill.evaluate.suites.records import model_id, write_records
 from distill.models.folder import read_base
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_json
+from publish.facts import EvaluationFacts, Score, ScoredModel
 from synth.sampling.config import PENALTIES
 from synth.teachers.config import TeacherConfig
 
@@ -39,6 +42,7 @@ class TaskScore:
     value: float
     stderr: float | None
     n: int | None
+    lower_is_better: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -47,7 +51,8 @@ class TaskScore:
 def run_tasks(
     teacher: TeacherConfig, tasks: Sequence[str], config: EvaluationSettings, out: Path, *, limit: int | None = None
 ) -> list[TaskScore]:
-    """Run lm-eval's ``tasks`` on a model folder and write lm-eval.json (its results and samples) into ``out``.
+    """Run lm-eval's ``tasks`` on a model folder and write lm-eval.json (its results and samples) into ``out``, with a
+    record of Every Eval Ever for each task.
 
     A task is a name of lm-eval or a task file. ``limit``: the first so many problems of each task. Raises
     MissingDependency without lm-eval, InputError for a task that it does not know and for a model that is no folder.
@@ -83,7 +88,13 @@ def run_tasks(
     out.mkdir(parents=True, exist_ok=True)
     parts = ("results", "configs", "versions", "n-shot", "n-samples", "samples")
     write_json(out / "lm-eval.json", {name: _plain(results[name]) for name in parts if name in results})
-    return [*_scores(results)]
+    scores = [*_scores(results)]
+    for task, of_task in itertools.groupby(scores, key=lambda score: score.task):
+        about = ScoredModel(role="model", id=model_id(teacher), engine=_engine_version(engine))
+        recorded = [_recorded(score, about) for score in of_task if score.n]
+        if recorded:
+            write_records(out, _evaluation(task, results["configs"][task], recorded, config), library="lm_eval")
+    return scores
 
 
 def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
@@ -97,12 +108,49 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
     import torch
 
     if config.sampling_options.get("presence_penalty"):
-        what, hint = "transformers has no presence_penalty in lm-eval", "leave presence_penalty out"
-        raise InputError(what, where="--engine", hint=hint)
+        what = "the model's generation config has a presence_penalty, and lm-eval's transformers knows none"
+        raise InputError(what, where="--model-sampling", hint="leave --model-sampling out, or take vLLM")
     arguments = {"batch_size": config.batch_size, "device": "cuda" if torch.cuda.is_available() else "cpu"}
     if (positions := config.engine_args.get("max_model_len")) is not None:
         arguments["max_length"] = positions
     return "hf", arguments
+
+
+def _engine_version(engine: str) -> str:
+    package = {"hf": "transformers"}.get(engine, engine)
+    return f"{package} {version(package)}"
+
+
+def _recorded(score: TaskScore, about: ScoredModel) -> Score:
+    return Score(
+        model=about.id,
+        about=about,
+        metric=score.metric,
+        value=score.value,
+        n=score.n or 0,
+        standard_error=score.stderr,
+        unit=None,
+        lower_is_better=score.lower_is_better,
+    )
+
+
+def _evaluation(
+    task: str, settings: Mapping[str, Any], scores: Sequence[Score], config: EvaluationSettings
+) -> EvaluationFacts:
+    """What the record of a task says. A task that generates nothing has no sampling values."""
+    dataset = str(settings.get("dataset_path"))
+    is_hub = dataset.count("/") == 1 and not Path(dataset).exists()
+    sampling = {"temperature": config.temperature, "top_p": config.top_p, **config.sampling_options}
+    sampling |= {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
+    return EvaluationFacts(
+        benchmark=task,
+        dataset=dataset if is_hub else None,
+        split=settings.get("test_split") if is_hub else None,
+        n=scores[0].n,
+        decoding="greedy" if config.temperature == 0 else f"temperature {config.temperature:g}",
+        sampling=sampling if settings.get("output_type") == "generate_until" else {},
+        scores=tuple(scores),
+    )
 
 
 def _sampling(config: EvaluationSettings) -> dict[str, Any]:
@@ -127,13 +175,15 @@ def _task(name: str, task_names: Sequence[str]) -> str:
 def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
     for task, metrics in sorted(results["results"].items()):
         n = (results.get("n-samples") or {}).get(task, {}).get("effective")
+        higher = (results.get("higher_is_better") or {}).get(task) or {}
         for name, value in metrics.items():
             metric, _, filtered = name.partition(",")
             if metric.endswith("_stderr") or not isinstance(value, int | float) or not filtered:
                 continue
             stderr = metrics.get(f"{metric}_stderr,{filtered}")
             label = metric if filtered == "none" else f"{metric} ({filtered})"
-            yield TaskScore(task, label, float(value), stderr if isinstance(stderr, float) else None, n)
+            stderr = stderr if isinstance(stderr, float) else None
+            yield TaskScore(task, label, float(value), stderr, n, lower_is_better=higher.get(metric) is False)
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.recipe import EvaluateConfig, LoraMethod, Recipe
+from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, base_path, public_name
 from distill.release.endpoints import governing
 from distill.release.lineage import Sources, base_revision
@@ -465,11 +466,8 @@ _ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
-    about = {
-        score.model: card.ScoredModel(**_scored_model(score.model, recipe), **score.model_dump(include=_ABOUT))
-        for score in facts.scores
-    }
     prompts = config.prompts
+    scores = {score.model: _card_score(score, recipe) for score in facts.scores}
     return card.EvaluationFacts(
         benchmark=_benchmark(prompts),
         dataset=_hub_dataset(prompts),
@@ -481,14 +479,11 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         n=facts.scores[0].n,
         decoding=_decoding(config),
         sampling=config.model_dump(include={"num_samples", "max_new_tokens", "seed"}) | _sampling(facts.scores, config),
-        scores=tuple(
-            card.Score(model=names[score.model], about=about[score.model], **score.model_dump(include=_SCORE))
-            for score in facts.scores
-        ),
+        scores=tuple(scores.values()),
         other_scores=tuple(
             card.Score(
                 model=names[score.model],
-                about=about[score.model],
+                about=scores[score.model].about,
                 metric=metric,
                 n=score.n,
                 num_samples=score.num_samples,
@@ -513,6 +508,35 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         interval=facts.interval,
         items=recipe.release.evaluation_items,
     )
+
+
+def suite_evaluations(
+    recipe: Recipe, evaluation: card.EvaluationFacts, scores: Artefact[EvaluateFacts]
+) -> list[card.EvaluationFacts]:
+    """Each suite of the recipe, base and release, under the settings of ``evaluation``, that of the held-out problems;
+    without its problems and answers."""
+    suites = {suite.name: suite.source for suite in find_suites(recipe.evaluate.suites)}
+    evaluations = []
+    for effect in scores.facts.side_effects:
+        source = suites[effect.suite]
+        one = card.EvaluationFacts(
+            benchmark=effect.suite,
+            dataset=_hub_dataset(source),
+            split=source.split if isinstance(source, HubPrompts) else None,
+            revision=source.revision if isinstance(source, HubPrompts) else None,
+            n=effect.n,
+            decoding=evaluation.decoding,
+            sampling=evaluation.sampling,
+            scores=tuple(_card_score(score, recipe) for score in (effect.before, effect.after)),
+            interval=effect.interval,
+        )
+        evaluations.append(card.EvaluationFacts.model_validate(Redaction(recipe).value(one.model_dump())))
+    return evaluations
+
+
+def _card_score(score: Score, recipe: Recipe) -> card.Score:
+    about = card.ScoredModel(**_scored_model(score.model, recipe), **score.model_dump(include=_ABOUT))
+    return card.Score(model=model_name(score.model, recipe), about=about, **score.model_dump(include=_SCORE))
 
 
 def _decoding(config: EvaluateConfig) -> str:

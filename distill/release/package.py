@@ -12,7 +12,7 @@ from distill.config.recipe import Recipe
 from distill.models.folder import MODEL
 from distill.release.audit import as_yaml
 from distill.release.evaluation_items import evaluation_items
-from distill.release.facts import ReleaseStages, card_sections, release_facts
+from distill.release.facts import ReleaseStages, card_sections, release_facts, suite_evaluations
 from distill.release.openness import openness_files
 from distill.release.provenance import slsa_predicate
 from distill.release.public import Redaction
@@ -67,6 +67,9 @@ def write_package(
     documents["recipe.yaml"] = recipe_text
     documents["evaluation.json"] = _json(redaction.value(_evaluation(recipe, stages)))
     documents |= evaluation_files(facts, evaluation_items(recipe, stages.scores) if release.evaluation_items else ())
+    assert facts.evaluation is not None
+    for suite in suite_evaluations(recipe, facts.evaluation, stages.scores):
+        documents |= evaluation_files(facts.model_copy(update={"evaluation": suite}))
     documents |= hub_eval_results(facts)
     if release.eu_summary:
         documents["eu_summary.md"] = eu_summary(facts, load_lineage(audit / "lineage.yaml"))

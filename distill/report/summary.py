@@ -112,6 +112,10 @@ def _waterfall(recipe: Mapping[str, Any], curate: Artefact | None) -> Section | 
         blocks.append(
             f"The student of the first round wrote {rows:,} of the {curate.facts['rows_out']:,} selected traces."
         )
+    control = (_read_json(curate.path / "statistics.json") or {}).get("control") or {}
+    if control:
+        rows = tuple((name.replace("_", " "), _plain(value)) for name, value in control.items() if value is not None)
+        blocks.append(Table("The control arm beside the training rows", ("Fact", "Value"), rows, right=1))
     if "rewriter" in curate.facts:
         rewriter = curate.facts["rewriter"]
         rows = tuple((outcome, f"{count:,}") for outcome, count in rewriter["traces"].items())

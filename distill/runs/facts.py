@@ -360,13 +360,15 @@ class SelectFacts(Facts):
 
 class SideEffect(Comparison):
     """One suite before (``a``) and after training (``b``); ``p_adjusted`` is Holm's over all suites. ``trained_on``:
-    training prompts that hold a problem of the suite; None where no training set was looked at."""
+    training prompts that hold a problem of the suite; None where no training set was looked at. ``interval``: that of
+    both scores, in words."""
 
     suite: str
     about: str
     before: Score
     after: Score
     trained_on: int | None = None
+    interval: str | None = None
 
 
 class ProbeRates(Facts):

@@ -29,6 +29,8 @@ class Curate(Stage[CurateFacts]):
     the tables (``synth.curate.training_rows``), and added.jsonl: rows about the identity of ``rows_persona``, and
     replayed answers of the base."""
 
+    version = 2  # the control arm is matched by difficulty too
+
     curate: CurateConfig
     persona: PersonaConfig | None
     """Whose policy for identity talk holds; None where all of it is kept."""

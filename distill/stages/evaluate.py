@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Evaluate(Stage[EvaluateFacts]):
         from distill.evaluate.run import OneEngine, check_disjoint, folder_teacher, run_model, scored_teachers
         from distill.evaluate.suites.evaluate import SuiteQuestions, SuiteResult, find_trained_on, side_effects
         from distill.evaluate.suites.inspect_log import write_inspect_logs
+        from distill.evaluate.suites.records import suite_records, write_records
         from distill.evaluate.suites.suite import Suite, find_suites
         from publish.chat_template import template_digest
         from synth.problems.problem import load_prompts
@@ -133,12 +135,15 @@ class Evaluate(Stage[EvaluateFacts]):
                         about_itself[name] = self._ask_probes(name, folder, probes, ctx, store, engine)
         results = suites.results()
         report = summarise(answers, problems)
+        held_out = Suite("held-out", "the held-out problems of the recipe", config.prompts)
+        every = [SuiteResult(held_out, problems, answers, report), *results]
+        students = {name: model for name, model in models.items() if name.startswith("student")}
+        for name, model in students.items():  # their folders have one name
+            models[name] = model.model_copy(update={"name": name})
+        shutil.rmtree(ctx.logs / "evaluation", ignore_errors=True)
+        for _, _, evaluation in suite_records(every, config.settings, models):
+            write_records(ctx.logs, evaluation)
         if config.inspect_log:
-            held_out = Suite("held-out", "the held-out problems of the recipe", config.prompts)
-            every = [SuiteResult(held_out, problems, answers, report), *results]
-            students = {name: model for name, model in models.items() if name.startswith("student")}
-            for name, model in students.items():  # their folders have one name
-                models[name] = model.model_copy(update={"name": name})
             write_inspect_logs(ctx.logs / "inspect", every, config.settings, models)
         write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))

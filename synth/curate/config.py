@@ -118,7 +118,8 @@ class CurateConfig(Section):
         " come first.",
     )
     control_arm: bool = Field(
-        False, description="Also draw as many unverified traces of like lengths, to train a control student."
+        False,
+        description="Also draw as many unverified traces of like lengths and difficulties, to train a control student.",
     )
     ablation: FilterName | None = Field(
         None, description="Also select two data sets that differ in this filter, equal in size and difficulty."

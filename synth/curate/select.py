@@ -17,7 +17,7 @@ from synth.curate.tables import FLAGS, ORDER
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["ANSWERED", "BANDS", "Step", "draw", "mean_difficulty", "select"]
+__all__ = ["ANSWERED", "BANDS", "Step", "draw", "has_pass_rates", "mean_difficulty", "select"]
 
 BANDS = {"easy": "rate > 0.7", "medium": "rate BETWEEN 0.3 AND 0.7", "hard": "rate < 0.3"}
 
@@ -281,13 +281,17 @@ def _step(db: duckdb.DuckDBPyConnection, name: str) -> Step:
     )
 
 
+def has_pass_rates(db: duckdb.DuckDBPyConnection) -> bool:
+    """Whether enough samples were judged that pass rates tell how difficult the problems are."""
+    by_problem = "SELECT any_value(n_judged) AS n FROM t WHERE n_judged > 0 GROUP BY problem_id"
+    judged_samples = db.sql(f"SELECT avg(n) FROM ({by_problem})").fetchall()[0][0]
+    return judged_samples is not None and judged_samples >= JUDGED_SAMPLES
+
+
 def mean_difficulty(db: duckdb.DuckDBPyConnection, source: str) -> float | None:
     """1 - pass rate of the problem, the mean over the traces of ``source``: see ``Step``."""
-    rate, judged_samples = db.sql(
-        f"SELECT (SELECT avg(rate) FROM {source}), (SELECT avg(n) FROM (SELECT any_value(n_judged) AS n FROM t "
-        "WHERE n_judged > 0 GROUP BY problem_id))"
-    ).fetchall()[0]
-    return None if rate is None or judged_samples < JUDGED_SAMPLES else round(1 - rate, 6)
+    rate = db.sql(f"SELECT avg(rate) FROM {source}").fetchall()[0][0]
+    return None if rate is None or not has_pass_rates(db) else round(1 - rate, 6)
 
 
 def _quoted(text: str) -> str:

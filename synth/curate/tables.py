@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth.labels.label import PROBLEM_STATS, problem_stats_schema
 from synth.labels.trace import LABELS, label_schema, utf8
+from synth.problems.difficulty import stated_level
 from synth.trace import SAMPLES, TraceSet
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
         "CREATE TABLE t AS SELECT "
         "s.file_row_number AS trace_row, s.request_id, s.problem_id, s.sample_index, l.digest, "
         "s.completion_tokens AS tokens, l.characters, l.answer_characters, s.finish_reason, "
-        "coalesce(v.counts_as, v.verdict) AS verdict, s.teacher, p.kind, p.source, p.license, p.judge_score, "
+        "coalesce(v.counts_as, v.verdict) AS verdict, s.teacher, p.kind, p.source, p.license, p.level, p.judge_score, "
         "v.judge_verdict, coalesce(l.language_answer, l.language_think) AS language, "
         f"{flags}, "
         "CASE WHEN ps.suspect_gold THEN 'samples agree with each other and never with the gold' END AS suspect_gold, "
@@ -104,7 +105,7 @@ def _flag(name: str) -> str:
 def _problem_schema() -> pa.Schema:
     import pyarrow as pa
 
-    texts = [(name, pa.string()) for name in ("problem_id", "kind", "source", "license")]
+    texts = [(name, pa.string()) for name in ("problem_id", "kind", "source", "license", "level")]
     return pa.schema([*texts, ("judge_score", pa.float64())])
 
 
@@ -119,6 +120,7 @@ def _problem_batches(traces: TraceSet) -> Iterator[pa.RecordBatch]:
             {
                 "problem_id": problem_id,
                 **{name: _text(problem.get(name)) for name in ("kind", "source", "license")},
+                "level": _text(stated_level(problem)),
                 "judge_score": _number((problem.get("extra") or {}).get("judge_score")),
             }
         )

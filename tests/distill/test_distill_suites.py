@@ -357,6 +357,7 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import lm_eval.models.huggingface as backend
+    from jsonschema import Draft7Validator
 
     base = tmp_path / "base"
     base.mkdir()
@@ -396,9 +397,22 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     assert (score["task"], score["metric"], score["value"], score["n"]) == ("say_it", "exact_match", 0.25, 4)
     kept = json.loads((tmp_path / "out" / "lm-eval.json").read_text())
     assert len(kept["samples"]["say_it"]) == 4
+    [record] = [json.loads(path.read_text()) for path in (tmp_path / "out" / "evaluation").rglob("*.json")]
+    assert [*Draft7Validator(json.loads((SCHEMAS / "eval.schema.json").read_text())).iter_errors(record)] == []
+    assert (record["eval_library"]["name"], record["model_info"]["id"]) == ("lm_eval", "base")
+    [result] = record["evaluation_results"]
+    assert (result["evaluation_name"], result["metric_config"]["metric_name"]) == ("say_it", "exact_match")
+    details = result["score_details"]
+    assert (details["score"], details["uncertainty"]["standard_error"]["value"]) == (0.25, score["stderr"])
     assert set(calls) == {(96, 1.5)}, "the context and the penalties of the settings, also where it is greedy"
     absent = distill(*command, "--tasks", task, "--engine", "vllm")
     assert (absent.code, "finds no package vllm" in absent.err) == (3, True)
+    (base / "generation_config.json").write_text('{"presence_penalty": 1.5}')
+    for engine in ("auto", "transformers"):
+        refused = distill(*command, "--tasks", task, "--engine", engine)
+        assert (refused.code, "presence_penalty" in refused.err) == (2, True)
+        assert "hint: leave --model-sampling out" in refused.err
+    (base / "generation_config.json").write_text("{}")
     wrong = distill(*command, "--tasks", "no_such_task")
     assert (wrong.code, "no task 'no_such_task'" in wrong.err) == (2, True)
 

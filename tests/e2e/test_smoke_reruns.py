@@ -23,6 +23,8 @@ from smoke import (
 )
 from waiting import until
 
+from distill.config.loader import load_recipe
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
@@ -218,6 +220,22 @@ def test_a_stage_process_that_is_killed_ends_the_run_with_its_name_and_the_next_
     assert executed(copied) == ["train"]
 
 
+def records(folder: Path) -> dict[tuple[str, str], float]:
+    """The score in each record of Every Eval Ever, by suite and name of the model."""
+    from jsonschema import Draft7Validator  # importing it takes two seconds
+
+    schema = Draft7Validator(json.loads((ROOT / "tests/publish/every_eval_ever/eval.schema.json").read_text()))
+    scores = {}
+    for path in (folder / "evaluation" / "data").rglob("*.json"):
+        record = json.loads(path.read_text())
+        schema.validate(record)
+        [result] = record["evaluation_results"]
+        interval = result["score_details"]["uncertainty"]["confidence_interval"]
+        assert interval["method"].startswith("95 %")
+        scores[result["evaluation_name"], record["model_info"]["id"]] = result["score_details"]["score"]
+    return scores
+
+
 def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_place(copied: Path) -> None:
     settings = (
         "--set",
@@ -241,6 +259,8 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     assert distill("report", copied).code == 0
     report = (the_run(copied) / "report" / "report.md").read_text()
     assert "What got better or worse" in report
+    assert "The control arm beside the training rows" in report
+    assert "pass rate of the problem" in report, "by which it is matched"
     assert "verbatim 1.00" in report
     assert shown["side_effects"][0]["trained_on"] == 0
     from inspect_ai.log import read_eval_log  # here: it takes seconds, of every worker that collects this file
@@ -250,6 +270,18 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     assert len(values) == len(shown["scores"]) + 2 * 2
     students = [row for row in shown["scores"] if row["model"].startswith("student")]
     assert [values["held-out", row["model"]] for row in students] == [row["value"] for row in students]
+    recorded = records(the_run(copied) / "logs")
+    assert {name: score for name, score in recorded.items() if name[0] == "held-out" and "student" in name[1]} == {
+        ("held-out", row["model"]): row["value"] for row in students
+    }
+    assert recorded.keys() == values.keys()
+    recipe = load_recipe(ROOT / "recipes" / "smoke.yaml")
+    base, own = recipe.student.public_id, recipe.release.name
+    shipped = records(release)
+    for effect in shown["side_effects"]:
+        assert shipped[effect["suite"], base] == effect["before"]["value"]
+        assert shipped[effect["suite"], own] == effect["after"]["value"]
+    assert len([*release.rglob("*_samples.jsonl")]) == 1, "of the held-out problems alone"
     run_smoke(copied, *settings)
     assert executed(copied) == []
     done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.suites=[chat-fromat]")

@@ -208,6 +208,62 @@ def test_the_control_arm_has_the_lengths_of_the_training_rows(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_the_control_arm_has_the_difficulties_of_the_training_rows(tmp_path: Path) -> None:
+    # five of six samples of easy problems are right, one of six of hard ones, none of the others
+    right = {"easy": 5, "hard": 1, "unsolved": 0}
+    rows = [
+        trace(f"{name}{p}", n, "correct" if n < right[name] else "wrong")
+        for name in right
+        for p in range(60)
+        for n in range(6)
+    ]
+    result = curated(rows, CurateConfig(control_arm=True), tmp_path / "out")
+    assert result.control is not None
+    control = [(row["prompt_id"].rstrip("0123456789"), row["verdict"]) for row in result.rows("control")]
+    assert [sum(name == one for one, _ in control) for name in right] == [300, 60, 0]
+    assert 0.7 < sum(verdict == "correct" for name, verdict in control if name == "easy") / 300 < 0.95
+    assert 0.05 < sum(verdict == "correct" for name, verdict in control if name == "hard") / 60 < 0.35
+    assert result.control["other_difficulties"] == 0
+    assert result.control["mean_difficulty"] == result.control["training_mean_difficulty"]
+    assert "pass rate" in result.control["matched_by"]
+
+
+@pytest.mark.slow
+def test_with_one_sample_a_problem_the_control_arm_has_the_difficulties_that_problems_state(tmp_path: Path) -> None:
+    entries = {terms: {"metadata": {"num_terms": terms, "difficulty": {"num_terms": [2, 4]}}} for terms in (2, 4)}
+    rows = [
+        trace(f"{terms}/{p}", 0, "correct" if p % 5 < 5 - terms else "wrong", kind="reasoning_gym", task="chain_sum",
+              entry=entries[terms])
+        for terms in (2, 4) for p in range(100)
+    ]  # fmt: skip
+    result = curated(rows, CurateConfig(control_arm=True), tmp_path / "out")
+    assert result.control is not None
+    control = [row["prompt_id"].partition("/")[0] for row in result.rows("control")]
+    assert (control.count("2"), control.count("4")) == (60, 20)
+    assert {row["verdict"] for row in result.rows("control")} == {"correct", "wrong"}
+    assert (result.control["other_difficulties"], result.control["mean_difficulty"]) == (0, None)
+
+
+@pytest.mark.slow
+def test_where_a_difficulty_is_scarce_others_of_the_same_length_fill_the_control_arm_and_the_report_counts_them(
+    tmp_path: Path,
+) -> None:
+    # of each hard problem the one trace that may be drawn is as often long
+    rows = [trace(f"easy{p}", 0, extra={"level": "easy"}) for p in range(60)]
+    rows += [trace(f"hard{p}", n, extra={"level": "hard"}, completion_tokens=(10, 900)[n],
+                   verdict=("correct", "wrong")[n]) for p in range(30) for n in range(2)]  # fmt: skip
+    rows += [trace(f"easy{p}", 0, "wrong", extra={"level": "easy"}) for p in range(60, 90)]
+    result = curated(rows, CurateConfig(control_arm=True, max_traces_per_problem=1), tmp_path / "out")
+    assert result.control is not None
+    control = result.rows("control")
+    hard = sum(row["prompt_id"].startswith("hard") for row in control)
+    assert 0 < hard < 30
+    assert result.control["other_difficulties"] == 30 - hard
+    assert (result.control["rows"], result.control["other_lengths"]) == (90, 0)
+    assert {row["completion_tokens"] for row in control} == {10}
+
+
+@pytest.mark.slow
 def test_where_a_length_is_scarce_other_lengths_fill_the_control_arm_and_the_report_counts_them(tmp_path: Path) -> None:
     # at most one trace a problem is drawn: about half of the problems give their long one
     rows = [row for p in range(40) for row in (

@@ -37,7 +37,7 @@ from synth.verify.verify_traces import VERDICTS, verdicts_schema
 FAST = LabelConfig(languages=None, secrets=False, near_duplicates=None)
 """Labels that load no model."""
 
-_PROBLEM = ("messages", "answer", "kind", "source", "license", "extra")
+_PROBLEM = ("messages", "answer", "kind", "source", "license", "extra", "task", "entry")
 _SAMPLE = ("text", "finish_reason", "error", "prompt_tokens", "completion_tokens", "engine")
 
 

@@ -144,7 +144,7 @@ def side_effects(results: Sequence[SuiteResult], trained_on: Mapping[str, int] |
         assert pair is not None, "two models are compared"
         named = {"suite": result.suite.name, "about": result.suite.about, "before": before, "after": after}
         named["trained_on"] = trained_on[result.suite.name] if trained_on is not None else None
-        effects.append(SideEffect(**named, **pair.model_dump()))
+        effects.append(SideEffect(**named, **pair.model_dump(), interval=result.report.interval))
     return tuple(effects)
 
 

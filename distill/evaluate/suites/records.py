@@ -3,11 +3,14 @@
 DIR/scores.json                      scores and comparisons of each suite, settings, versions
 DIR/SUITE.items.jsonl                the rows of ``run_model``, all models
 DIR/evaluation/data/SUITE/.../*.json  one record a model and suite, and its samples
+
+A run writes the same records without samples, which its stage has, and lm-eval's tasks have a record each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from distill.config.recipe import EvaluationSettings
@@ -20,7 +23,7 @@ from publish.evaluation import EvaluatedItem, EvaluationRun, evaluation_files
 from synth.section import key_dump
 from synth.teachers.config import OpenAITeacher, TeacherConfig
 
-__all__ = ["model_id", "write_results"]
+__all__ = ["model_id", "suite_records", "write_records", "write_results"]
 
 _ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens"}
 _SCORE = {"model", "metric", "value", "low", "high", "n"}
@@ -30,20 +33,11 @@ def write_results(
     folder: Path, results: Sequence[SuiteResult], config: EvaluationSettings, models: Mapping[str, TeacherConfig]
 ) -> list[Path]:
     """Write all files below ``folder``; returns the records. Files of suites that are not among ``results`` stay."""
-    records = []
     for result in results:
         write_rows(folder / f"{result.suite.name}.items.jsonl", (row for rows in result.rows.values() for row in rows))
-        for score in result.report.scores:
-            run = EvaluationRun(
-                name="distill eval",
-                versions={"distill-release": code_revision()["version"], **installed_versions()},
-                code_revision=code_revision()["revision"],
-                evaluation=_facts(result, score, config, models[score.model]),
-            )
-            for path, text in evaluation_files(run, _items(result, score.model)).items():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                write_text(folder / path, text)
-                records += [folder / path] if path.endswith(".json") else []
+    records = []
+    for result, score, evaluation in suite_records(results, config, models):
+        records += write_records(folder, evaluation, _items(result, score.model))
     write_json(
         folder / "scores.json",
         {
@@ -55,6 +49,40 @@ def write_results(
             "device": device(),
         },
     )
+    return records
+
+
+def suite_records(
+    results: Sequence[SuiteResult], config: EvaluationSettings, models: Mapping[str, TeacherConfig]
+) -> Iterator[tuple[SuiteResult, Score, card.EvaluationFacts]]:
+    """What the record of each suite and model says; arguments as of ``write_results``."""
+    for result in results:
+        for score in result.report.scores:
+            yield result, score, _facts(result, score, config, models[score.model])
+
+
+def write_records(
+    folder: Path,
+    evaluation: card.EvaluationFacts,
+    items: Sequence[EvaluatedItem] = (),
+    *,
+    library: str = "distill-release",
+) -> list[Path]:
+    """Write an evaluation's records below ``folder``/evaluation, with the samples ``items``, and return their paths.
+    ``library``: the installed package that scored."""
+    code = code_revision()
+    versions = installed_versions()
+    versions["distill-release"] = code["version"]
+    if library not in versions:
+        versions[library] = version(library)
+    run = EvaluationRun(
+        name="distill eval", library=library, versions=versions, code_revision=code["revision"], evaluation=evaluation
+    )
+    records = []
+    for path, text in evaluation_files(run, items).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_text(folder / path, text)
+        records += [folder / path] if path.endswith(".json") else []
     return records
 
 
