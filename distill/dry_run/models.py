@@ -20,6 +20,7 @@ from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import cached
 from distill.models.positions import position_limit
 from distill.models.random_model import byte_level_tokenizer
+from distill.train.distillation import TRL_INSTALL
 from licensing.errors import InputError
 from publish.chat_template import TEMPLATE_FILE, read_template, render
 from publish.weights import read_object, write_object
@@ -225,7 +226,7 @@ def _template(template: str | None) -> str | None:
         return (folder / "chat_templates" / f"{template}.jinja").read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"the chat template {template} of the library TRL is not installed", where="trl", hint="pip install trl"
+            f"the chat template {template} of the library TRL is not installed", where="trl", hint=TRL_INSTALL
         ) from error
 
 

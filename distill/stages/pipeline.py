@@ -65,6 +65,7 @@ from distill.stages.sample_student import SampleStudent
 from distill.stages.select import Select
 from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
+from distill.train.distillation import require_trl
 from distill.train.launch import check_keeps_checkpoints
 from distill.train.logits import require_aligned
 from distill.train.routes import require_routes, routes_digest
@@ -130,8 +131,11 @@ def run(
     if recipe.release.data:
         check_data(recipe, planned)
     last = STAGES.index(until) + 1 if until is not None else len(STAGES)
-    check_formats(recipe, STAGES[:last] if only is None else (only,))
+    planned_stages = STAGES[:last] if only is None else (only,)
+    check_formats(recipe, planned_stages)
     check_keeps_checkpoints(recipe)
+    if {"logits", "on_policy"}.intersection(stages_of(recipe), planned_stages):
+        require_trl("train.stages")
     check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:
         check_evaluation_items(recipe)

@@ -39,7 +39,7 @@ __all__ = [
 _TRL = (1, 16)
 """The minor version whose trainers are extended here, private methods and experimental modules among them: where
 another one calls them otherwise, the loss is another, without an error."""
-TRL_INSTALL = "pip install 'trl>=1.16,<1.17'"
+TRL_INSTALL = "pip install 'distill-release[train]'"
 
 
 def require_trl(where: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from test_distill_pair import add_token, edit
-from test_distill_train import contents, student
+from test_distill_train import student
 from test_distill_train_on_policy import PROMPTS, alone, on_policy, prepared, sft
 
 from distill.models.folder import read_base
@@ -243,23 +243,3 @@ def test_a_teacher_that_ends_its_turn_in_its_own_way_teaches_the_student_to_end_
     assert sum(row["completion_tokens"] for row in rows) == result.facts()["tokens"]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 21))
-
-
-@pytest.mark.slow
-def test_a_training_across_tokenizers_goes_on_from_a_checkpoint_with_the_same_bytes(
-    start: Path, other: Path, tmp_path: Path
-) -> None:
-    config = student("full", dtype="float32", max_length=64)
-    alone = on_policy(config, start, start, other, tmp_path / "alone", steps=7, **ACROSS)
-
-    def stop_at_five(done: int, *_: Any) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        on_policy(config, start, start, other, tmp_path / "stopped", stop_at_five, steps=7, **ACROSS)
-    resumed = on_policy(config, start, start, other, tmp_path / "stopped", steps=7, **ACROSS)
-    assert resumed.resumed_from == 4
-    assert contents(tmp_path / "stopped" / "out") == contents(tmp_path / "alone" / "out")
-    assert resumed.facts() == alone.facts()
-    assert (tmp_path / "stopped" / ROLLOUTS).read_bytes() == (tmp_path / "alone" / ROLLOUTS).read_bytes()

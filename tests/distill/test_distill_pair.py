@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from sums import FOLDER, SUMS
 
 from distill.check.check import check_recipe
@@ -24,6 +26,7 @@ from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML, write_random_base
 from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
+from distill.stages.pipeline import run
 from distill.train.distillation import require_trl
 from licensing.errors import InputError, MissingDependency
 from synth.teachers.config import VllmServerTeacher
@@ -297,19 +300,30 @@ def test_another_minor_version_of_trl_is_refused(version: str | None, monkeypatc
     monkeypatch.setattr(importlib.metadata, "version", installed)
     with pytest.raises(MissingDependency) as caught:
         require_trl("train.stages")
-    assert (caught.value.where, caught.value.hint) == ("train.stages", "pip install 'trl>=1.16,<1.17'")
+    assert (caught.value.where, caught.value.hint) == ("train.stages", "pip install 'distill-release[train]'")
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.16.2")
     require_trl("train.stages")
+    project = tomllib.loads((SMOKE.parents[1] / "pyproject.toml").read_text())["project"]
+    [pinned] = (one for one in map(Requirement, project["optional-dependencies"]["train"]) if one.name == "trl")
+    assert pinned.specifier.contains("1.16.2")
+    assert not pinned.specifier.contains(version or "0", prereleases=True), "the hint would bring what is refused"
 
 
 @pytest.mark.slow
-def test_check_refuses_another_minor_version_of_trl(models, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_and_run_refuse_another_minor_version_of_trl(
+    models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.17.0" if name == "trl" else version(name))
-    config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
+    config = f"train.on_policy={{teacher: {{model: {models[1]}, license: mit}}, max_new_tokens: 100}}"
     [error] = checked(config, subject="parts")
     assert (error.level, error.where, error.exit_code) == ("error", "train.stages", MissingDependency.exit_code)
     assert "TRL 1.17.0 is installed" in error.what
+    recipe = load_recipe(SMOKE, [*ON_POLICY, config])
+    with pytest.raises(MissingDependency, match=r"TRL 1\.17\.0 is installed"):
+        run(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists(), "no token is bought"
+    assert run(recipe, tmp_path / "runs", until="prepare").facts, "nor is TRL asked for what it does not do"
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from test_distill_train import student
+from test_distill_train_killed import assert_a_kill_changes_no_byte
 from test_distill_train_on_policy import PROMPTS, on_policy
 
 from distill.check.on_policy import SCORED_AT_ONCE, check_teacher_server
@@ -366,6 +367,15 @@ def test_a_training_whose_server_is_lost_goes_on_from_its_checkpoint_with_the_sa
     assert list(read_parquet(tmp_path / "lost" / ROLLOUTS)) == list(read_parquet(tmp_path / "alone" / ROLLOUTS))
     losses = [[entry["loss"] for entry in one.history] for one in (resumed, alone)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_training_on_a_server_killed_at_a_random_step_ends_with_the_bytes_of_one_left_alone(
+    folder: Path, url: str, tmp_path: Path
+) -> None:
+    config, start = student("full", dtype="float32", max_length=CONTEXT - 1), prepared(tmp_path / "start", 0)
+    one = {"served": {"url": url, "top_k": 20}, "beta": 0.0, "steps": 7, "batch_size": 2, "micro_batch_size": 1}
+    assert_a_kill_changes_no_byte(partial(on_policy, config, start, start, folder, **one), tmp_path)
 
 
 @pytest.mark.slow

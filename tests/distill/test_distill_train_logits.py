@@ -1,8 +1,7 @@
-"""logits: the loss is the divergence from the kept log-probabilities, place by place; a kill changes no byte."""
+"""logits: the loss is the divergence from the kept log-probabilities, place by place."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -123,24 +122,6 @@ def test_the_loss_is_the_forward_kl_over_the_kept_tokens_and_the_rest_as_one(
     facts = result.facts()
     assert (facts["rows_out"], facts["steps"]) == (6, 8)
     assert facts["trained_tokens"] == 8 * sum(map(len, divergences)) < facts["tokens"]
-
-
-def test_a_training_that_is_stopped_midway_ends_with_the_bytes_of_one_left_alone(
-    start: Path, other: Path, tmp_path: Path
-) -> None:
-    config, trained = sft("lora", start, tmp_path / "sft")
-    rows = captured(other, start, 12, tmp_path / "data")
-    alone = logits(config, start, trained, rows, 12, tmp_path / "alone", batch_size=2, num_train_epochs=2)
-
-    def stop_at_three(done: int, *_: Any) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        logits(config, start, trained, rows, 12, tmp_path / "b", stop_at_three, batch_size=2, num_train_epochs=2)
-    resumed = logits(config, start, trained, rows, 12, tmp_path / "b", batch_size=2, num_train_epochs=2)
-    assert resumed == dataclasses.replace(alone, resumed_from=2)
-    assert contents(tmp_path / "b" / "out") == contents(tmp_path / "alone" / "out")
 
 
 def test_a_forward_pass_is_no_longer_than_its_longest_row_or_max_length(

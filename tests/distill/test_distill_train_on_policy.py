@@ -1,13 +1,9 @@
-"""on_policy: a teacher that is the student teaches nothing; another one is approached; a kill changes no byte."""
+"""on_policy: a teacher that is the student teaches nothing; another one is approached."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -211,37 +207,6 @@ def test_prompts_without_room_for_an_answer_are_left_out_or_refused(start: Path,
         on_policy(config, start, trained, start, tmp_path, max_new_tokens=60)
 
 
-def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
-    method: str, start: Path, other: Path, tmp_path: Path
-) -> None:
-    config, trained = sft(method, start, tmp_path / "sft")
-    alone = on_policy(config, start, trained, other, tmp_path / "alone", steps=7)
-    killed = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent("""
-            import os, signal, sys
-            from pathlib import Path
-            sys.path.insert(0, sys.argv[1])
-            import torch
-            torch.set_num_threads(1)
-            from test_distill_train_on_policy import on_policy
-            from distill.config.recipe import StudentConfig
-            config, *paths = sys.argv[2:]
-            def stop_at_five(done, total=None, note=""):
-                if done == 5:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            on_policy(StudentConfig.model_validate_json(config), *map(Path, paths), stop_at_five, steps=7)
-        """), str(Path(__file__).parent), config.model_dump_json(),
-         *map(str, (start, trained, other, tmp_path / "killed"))],
-        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = on_policy(config, start, trained, other, tmp_path / "killed", steps=7)
-    assert resumed.resumed_from == 4
-    assert contents(tmp_path / "killed" / "out") == contents(tmp_path / "alone" / "out")
-    assert resumed.facts() == alone.facts()
-    assert (tmp_path / "killed" / ROLLOUTS).read_bytes() == (tmp_path / "alone" / ROLLOUTS).read_bytes()
-
-
 # --- the student as its own teacher ------------------------------------------------------------------------------
 
 EXAMPLES = [{"prompt": "8?", "response": "<think>8</think>8"}]
@@ -279,24 +244,6 @@ def test_the_student_learns_what_it_says_itself_with_the_examples_before_the_que
         ours, theirs = distribution(question, answer), distribution(BEFORE + question, answer)
         divergences.append((ours.exp() * (ours - theirs)).sum(-1).mean().item())
     assert result.history[0]["loss"] == pytest.approx(sum(divergences) / 4, rel=1e-2)
-
-
-def test_the_student_as_its_own_teacher_goes_on_from_a_checkpoint_with_the_same_bytes(
-    start: Path, tmp_path: Path
-) -> None:
-    config, trained = sft("lora", start, tmp_path / "sft")
-    alone = on_policy(config, start, trained, None, tmp_path / "alone", steps=7, examples=EXAMPLES)
-
-    def stop_at_five(done: int, *_: Any) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        on_policy(config, start, trained, None, tmp_path / "stopped", stop_at_five, steps=7, examples=EXAMPLES)
-    resumed = on_policy(config, start, trained, None, tmp_path / "stopped", steps=7, examples=EXAMPLES)
-    assert resumed.resumed_from == 4
-    assert contents(tmp_path / "stopped" / "out") == contents(tmp_path / "alone" / "out")
-    assert resumed.facts() == alone.facts()
 
 
 def test_examples_that_leave_no_room_are_refused(start: Path, tmp_path: Path) -> None:
