@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 from command import Answer
 from waiting import until
+from wheel import make_wheel, use_wheels
 
 from licensing.errors import InputError, MissingDependency
 from synth.sandbox import sandbox
@@ -688,18 +688,8 @@ def test_programs_in_other_languages_run_where_the_sandbox_has_their_tools(langu
 
 @pytest.mark.slow
 def test_packages_of_the_recipe_can_be_imported_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel = tmp_path / "triple-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("triple.py", "class Three:\n    def __eq__(self, other): return other == 3\n")
-        archive.writestr("triple-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: triple\nVersion: 1.0\n")
-        archive.writestr(
-            "triple-1.0.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        archive.writestr("triple-1.0.dist-info/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_wheel(tmp_path, "triple", "1.0", "class Three:\n    def __eq__(self, other): return other == 3\n")
+    use_wheels(monkeypatch, tmp_path)
     tests = "import triple\nfrom solution import f as answer\nassert answer() == triple.Three()"
     row = {"kind": "code", "completion": "def f(): return 3", "tests": tests}
     [error] = verify_rows([row], VerifyConfig(workers=1))
