@@ -71,6 +71,7 @@ def test_run_says_what_passed_and_what_was_printed() -> None:
         "from solution import f\n\ndef test_it():\n    assert f(3) == 9",
         "from solution import *\nassert f(3) == 9",
         "if __name__ == '__main__':\n    assert f(3) == 9",
+        "from unittest.mock import patch\n\n@patch('os.getcwd')\ndef test_it(getcwd):\n    assert f(3) == 9",
     ],
 )
 def test_asserts_check_unittest_and_test_functions_are_run(tests: str) -> None:
@@ -214,6 +215,8 @@ def test_scripts_are_judged_by_what_they_print() -> None:
         [],
         "x = 1",
         "import pytest\nassert f(3) == 9",
+        "class TestIt:\n    def test_it(self):\n        assert f(3) == 9",
+        "def test_it(tmp_path):\n    assert f(3) == 9",
         "assert f(",
         [1],
         {"inputs": ["1"], "outputs": []},

@@ -1,5 +1,5 @@
-"""Runs tests: plain asserts, ``check(candidate)``, unittest, functions named test_... Also says which of them can run
-apart from the program.
+"""Runs tests: plain asserts, ``check(candidate)``, unittest, functions named test_..., pytest. Also says which of them
+can run apart from the program.
 
 Standard library only: it runs inside the sandbox.
 """
@@ -9,16 +9,20 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
+import importlib
 import inspect
 import io
 import sys
+import tempfile
 import types
 import unittest
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "MODULE", "Failed", "Untestable", "failure_text", "function_under_test", "imported_modules", "names_of_program",
-    "not_apart", "parse", "run",
+    "MODULE", "Failed", "Untestable", "are_for_pytest", "failure_text", "function_under_test", "import_modules",
+    "names_of_program", "not_apart", "parse", "run", "run_pytest",
 ]  # fmt: skip
 
 _OFTEN_FORGOTTEN = {"math", "sys", "re", "itertools", "collections", "string", "random", "functools", "operator"}
@@ -74,7 +78,9 @@ def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | 
     from the program that is no class: of two functions, nobody knows which one is tested and which one decides.
     """
     nodes = _nodes(trees)
-    for module in sorted(imported_modules(nodes)):
+    if are_for_pytest(trees):
+        raise not_apart("they are for pytest")
+    for module in sorted(_imported_modules(trees)):
         if module.partition(".")[0] not in sys.stdlib_module_names or module in _OF_THE_PROCESS:
             raise not_apart(f"they import {module}")
     names = sorted(names_of_program(nodes, setup, entry_point))
@@ -100,9 +106,42 @@ def _is_class(name: str, nodes: list[ast.AST]) -> bool:
     return name[:1].isupper() and any(id(call) not in compared for call in calls)
 
 
-def imported_modules(nodes: list[ast.AST]) -> set[str]:
+def _imported_modules(trees: list[ast.Module]) -> set[str]:
+    nodes = _nodes(trees)
     names = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
     return names | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def import_modules(trees: list[ast.Module]) -> None:
+    """Import what the tests import, but the program. Raises Untestable."""
+    needed = {"pytest"} if are_for_pytest(trees) else set()
+    for name in sorted(_imported_modules(trees) - {MODULE} | needed):
+        try:
+            importlib.import_module(name)
+        except ImportError as err:
+            raise Untestable(f"the tests import {name}: {err}; see verify.code.packages") from None
+
+
+def are_for_pytest(trees: list[ast.Module]) -> bool:
+    """Whether the tests import pytest, or have one that nobody else runs: a function with fixtures, a plain class."""
+    used = {node.id for node in _nodes(trees) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    unused = [node for tree in trees for node in tree.body if getattr(node, "name", None) not in used]
+    return "pytest" in _imported_modules(trees) or any(map(_is_for_pytest, unused))
+
+
+def _is_for_pytest(node: ast.AST) -> bool:
+    if isinstance(node, ast.ClassDef):
+        return {ast.unparse(base) for base in node.bases} <= {"object"} and any(map(_is_test, node.body))
+    return _is_test(node) and _takes_arguments(node) and not getattr(node, "decorator_list", [])
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
+
+
+def _takes_arguments(function: Any) -> bool:
+    arguments: ast.arguments = function.args
+    return len(arguments.posonlyargs + arguments.args) > len(arguments.defaults) or None in arguments.kw_defaults
 
 
 def _is_literal(node: ast.AST) -> bool:
@@ -129,6 +168,7 @@ def run(trees: list[ast.Module], names: dict[str, Any], entry_point: str | None)
     sys.argv = ["tests.py"]
     unittest.main = lambda *_, **__: None  # type: ignore[assignment]
     called = {getattr(node.func, "id", "") for node in _nodes(trees) if isinstance(node, ast.Call)}
+    called |= {getattr(node, "name", "") for node in _nodes(trees) if _is_for_pytest(node)}  # others use them
     failures: list[str | None] = []
     for tree in trees:
         try:
@@ -152,14 +192,59 @@ def _run(tree: ast.Module, names: dict[str, Any], called: set[str], entry_point:
         fresh["check"](names[entry_point])
     _run_cases([one for one in fresh.values() if isinstance(one, type) and issubclass(one, unittest.TestCase)])
     for name, one in fresh.items():
-        if name.startswith("test") and inspect.isfunction(one) and name not in called and not _takes_arguments(one):
+        if name.startswith("test") and inspect.isfunction(one) and name not in called:
             value = one()
             if inspect.iscoroutine(value):
                 asyncio.run(value)
 
 
-def _takes_arguments(function: Any) -> bool:
-    return any(one.default is one.empty for one in inspect.signature(function).parameters.values())
+def run_pytest(tests: list[str], load: Callable[[], None]) -> list[str | None]:
+    """Run the tests by pytest, as one file, and ``load`` the program when pytest has read its settings."""
+    import pytest
+
+    reports = _Reports(load)
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        file, settings = Path(folder, "test_program.py"), Path(folder, "pytest.ini")
+        file.write_text("\n".join(tests), encoding="utf-8", errors="surrogatepass")
+        settings.write_text("[pytest]\n")
+        arguments = ["-q", "--noconftest", "-p", "no:cacheprovider", "-c", str(settings), str(file)]
+        status = int(pytest.main(arguments, plugins=[reports]))
+    if reports.failures:
+        return [reports.failures[0]]
+    return [None if status == 0 and reports.passed else f"pytest ended with {status}, {reports.passed} tests passed"]
+
+
+class _Reports:
+    """A plugin of pytest: what passed, and what did not, as an end of the session or a skip from within a test."""
+
+    def __init__(self, load: Callable[[], None]) -> None:
+        self._load = load
+        self.passed = 0
+        self.failures: list[str] = []
+
+    def pytest_collection(self) -> None:
+        try:
+            self._load()
+        except BaseException as err:
+            self.failures.append(failure_text(err))
+            raise
+
+    def pytest_collectreport(self, report: Any) -> None:
+        self._add(report, report.failed)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        is_call = report.when == "call"
+        self.passed += is_call and report.passed
+        self._add(report, report.failed or (is_call and report.skipped))
+
+    def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
+        self.failures.append(failure_text(excinfo.value))
+
+    def _add(self, report: Any, is_failure: bool) -> None:
+        if is_failure:
+            lines = report.longreprtext.splitlines() or [report.outcome]
+            error = next((line[1:].strip() for line in lines if line.startswith("E ")), lines[-1])
+            self.failures.append(f"{report.nodeid.partition('::')[2]}: {error}"[:500])
 
 
 def _run_cases(cases: list[type[unittest.TestCase]]) -> None:
