@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from synth.sandbox.runner import test_cases
+from synth.sandbox.runner.apart import names_of_program
 from synth.sandbox.runner.job import MAX_OUTPUT, Job, Result
 from synth.sandbox.sandbox import Sandbox, SandboxDown, choose
 from synth.verify.code_tests import (
@@ -139,7 +139,7 @@ def _names(tests: SourceTests | StdinTests | CallTests, entry: str | None) -> se
             nodes = [node for source in tests.sources for node in ast.walk(ast.parse(source))]
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return names  # the sandbox says so
-        names |= test_cases.names_of_program(nodes, "", None)
+        names |= names_of_program(nodes, "", None)
     return names
 
 

@@ -1,5 +1,4 @@
-"""Runs tests: plain asserts, ``check(candidate)``, unittest, functions named test_..., pytest. Also says which of them
-can run apart from the program.
+"""Runs tests: plain asserts, ``check(candidate)``, unittest, functions named test_..., pytest.
 
 Standard library only: it runs inside the sandbox.
 """
@@ -8,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import builtins
 import importlib
 import inspect
 import io
@@ -21,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "MODULE", "Failed", "Untestable", "are_for_pytest", "failure_text", "function_under_test", "import_modules",
-    "names_of_program", "not_apart", "parse", "run", "run_pytest",
+    "MODULE", "Failed", "Untestable", "are_for_pytest", "failure_text", "import_modules", "imported_modules",
+    "not_apart", "parse", "run", "run_pytest",
 ]  # fmt: skip
 
 _OFTEN_FORGOTTEN = {"math", "sys", "re", "itertools", "collections", "string", "random", "functools", "operator"}
-_OF_THE_PROCESS = ("asyncio", "contextlib", "io", "unittest.mock")  # tests use them to change what the program meets
 MODULE = "solution"  # the name by which tests may import the program
 
 
@@ -71,42 +68,7 @@ def _nodes(trees: list[ast.Module]) -> list[ast.AST]:
     return [node for tree in trees for node in ast.walk(tree)]
 
 
-def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | None) -> str:
-    """The one function of the program that the tests call. Raises Untestable where they cannot run apart from it.
-
-    Only the tests decide that, never the program: it could choose the weaker mode. They can where they take one name
-    from the program that is no class: of two functions, nobody knows which one is tested and which one decides.
-    """
-    nodes = _nodes(trees)
-    if are_for_pytest(trees):
-        raise not_apart("they are for pytest")
-    for module in sorted(_imported_modules(trees)):
-        if module.partition(".")[0] not in sys.stdlib_module_names or module in _OF_THE_PROCESS:
-            raise not_apart(f"they import {module}")
-    names = sorted(names_of_program(nodes, setup, entry_point))
-    truths = [node.test for node in nodes if isinstance(node, ast.Assert) and isinstance(node.test, ast.Call)]
-    decides = {getattr(one.func, "id", "") for one in truths if not all(map(_is_literal, one.args))} & set(names)
-    if sum(not one[:1].isupper() for one in names) > 1 and decides:
-        raise Untestable(f"the tests take {min(decides)}, which decides, from the program")
-    name = entry_point if not names else names[0]
-    if len(names) > 1 or name is None or _is_class(name, nodes):
-        raise not_apart(f"they take {' and '.join(names) or 'nothing'} from the program")
-    for node in nodes:
-        used = node.func if isinstance(node, ast.Call) else node.value if isinstance(node, ast.Attribute) else None
-        if isinstance(used, ast.Call) and getattr(used.func, "id", "") == name:
-            raise not_apart(f"they use what {name} returns as an object")
-    return name
-
-
-def _is_class(name: str, nodes: list[ast.AST]) -> bool:
-    """Whether the tests use a name as that of a class: a capital letter, and not all calls compared with literals."""
-    sides = [[node.left, *node.comparators] for node in nodes if isinstance(node, ast.Compare)]
-    compared = {id(one) for both in sides if sum(map(_is_literal, both)) == len(both) - 1 for one in both}
-    calls = [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name]
-    return name[:1].isupper() and any(id(call) not in compared for call in calls)
-
-
-def _imported_modules(trees: list[ast.Module]) -> set[str]:
+def imported_modules(trees: list[ast.Module]) -> set[str]:
     nodes = _nodes(trees)
     names = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
     return names | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -115,7 +77,7 @@ def _imported_modules(trees: list[ast.Module]) -> set[str]:
 def import_modules(trees: list[ast.Module]) -> None:
     """Import what the tests import, but the program. Raises Untestable."""
     needed = {"pytest"} if are_for_pytest(trees) else set()
-    for name in sorted(_imported_modules(trees) - {MODULE} | needed):
+    for name in sorted(imported_modules(trees) - {MODULE} | needed):
         try:
             importlib.import_module(name)
         except ImportError as err:
@@ -126,7 +88,7 @@ def are_for_pytest(trees: list[ast.Module]) -> bool:
     """Whether the tests import pytest, or have one that nobody else runs: a function with fixtures, a plain class."""
     used = {node.id for node in _nodes(trees) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     unused = [node for tree in trees for node in tree.body if getattr(node, "name", None) not in used]
-    return "pytest" in _imported_modules(trees) or any(map(_is_for_pytest, unused))
+    return "pytest" in imported_modules(trees) or any(map(_is_for_pytest, unused))
 
 
 def _is_for_pytest(node: ast.AST) -> bool:
@@ -142,24 +104,6 @@ def _is_test(node: ast.AST) -> bool:
 def _takes_arguments(function: Any) -> bool:
     arguments: ast.arguments = function.args
     return len(arguments.posonlyargs + arguments.args) > len(arguments.defaults) or None in arguments.kw_defaults
-
-
-def _is_literal(node: ast.AST) -> bool:
-    return not any(isinstance(one, ast.Name | ast.Call) for one in ast.walk(node))
-
-
-def names_of_program(nodes: list[ast.AST], setup: str, entry_point: str | None) -> set[str]:
-    """The names that the tests take from the program."""
-    bound: set[str] = set(dir(builtins)) | {"__name__", "__file__"}
-    loaded: set[str] = set()
-    for node in [*nodes, *ast.walk(ast.parse(setup))]:
-        if isinstance(node, ast.Name):
-            (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).partition(".")[0])
-        elif not isinstance(node, ast.keyword):  # a function, a class, an exception, a pattern; an argument
-            bound |= {getattr(node, "name", ""), getattr(node, "arg", "")}
-    return {name for name in loaded if name not in bound or name == entry_point}
 
 
 def run(trees: list[ast.Module], names: dict[str, Any], entry_point: str | None) -> list[str | None]:
