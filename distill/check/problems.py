@@ -1,4 +1,4 @@
-"""Checks of the problems: what is read here, and what the run will fetch. Nothing is fetched."""
+"""Checks of the problems: what is read here, and what the run will fetch. Only packages for programs are fetched."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from distill.check.finding import Finding
 from distill.check.pilot import bounds, logprobs_bytes, model_bounds, text_bytes
@@ -23,6 +25,7 @@ from synth.problems.selection_split import selection_split
 from synth.sampling.config import CascadePolicy, TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
 from synth.section import OnBadRow
+from synth.verify.config import CodeConfig, VerifyConfig
 
 __all__ = ["LoadProblems", "check_held_out", "check_problems", "problems_of"]
 
@@ -95,7 +98,9 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
         taken = len(selection_split(problem_set.prompts, recipe.train.select.problems))
         yield Finding("ok", "problems", f"{taken:,} problems are taken out to select a checkpoint")
     yield from _left_out(problem_set)
-    golds = yield from _golds(checked, source.on_bad_row)
+    golds = yield from _golds(checked, source.on_bad_row, recipe.verify.code)
+    if any(prompt.kind == "code" for prompt in problem_set.prompts):
+        yield from _packages(recipe.verify.code)
     yield Finding("ok", "problems", f"{len(problem_set.prompts):,} problems ({golds}); {forecast}")
 
 
@@ -153,13 +158,12 @@ def _held_out_examples(recipe: Recipe) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:
+def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow, code: CodeConfig) -> Generator[Finding, None, str]:
     """Gold answers that do not verify, among problems at equal distances; returns the counts by kind."""
-    from synth.verify.config import VerifyConfig
     from synth.verify.verifier import check_golds
 
     sample = prompts[:: max(1, len(prompts) // GOLDS_CHECKED)][:GOLDS_CHECKED]
-    wrong = dict(check_golds(sample, VerifyConfig(workers=1)))
+    wrong = dict(check_golds(sample, VerifyConfig(workers=1, code=code)))
     for name, reason in [*wrong.items()][:5]:
         what = f"the gold answer of {name} does not verify: {reason}"
         if on_bad_row == "skip":
@@ -171,6 +175,19 @@ def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding
     good = Counter(prompt.kind for prompt in sample if prompt.answer is not None and prompt.id not in wrong)
     text = ", ".join(f"{good[kind]} of {count} {kind}" for kind, count in sorted(counts.items()))
     return f"gold answers verified: {text or 'there are none'}"
+
+
+def _packages(config: CodeConfig) -> Iterator[Finding]:
+    """Installed packages for programs whose versions the recipe does not fix."""
+    from synth.sandbox.sandbox import choose
+
+    if not config.packages:
+        return
+    named = {canonicalize_name(one.partition("==")[0].partition("[")[0]) for one in config.packages}
+    found = choose(config.sandbox, config.packages).packages
+    if free := [one for one in found if canonicalize_name(one.partition("==")[0]) not in named]:
+        what = f"pip chose what the packages for programs need: {', '.join(free)}"
+        yield Finding("note", "problems", what, "verify.code.packages", "name them too, for the same on every machine")
 
 
 def _source(source: PromptsConfig | ImportedTraces, subject: str) -> Iterator[Finding]:

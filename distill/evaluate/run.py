@@ -31,7 +31,7 @@ from synth.teachers.teacher import Request, Teacher, teacher_messages
 from synth.teachers.vllm_engine_args import check_engine_args
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import Verdict
-from synth.verify.verdict_store import VerdictStore, rules_digest, verdict_basis
+from synth.verify.verdict_store import VerdictBasis, VerdictStore
 from synth.verify.verifier import verify_rows
 
 __all__ = [
@@ -273,7 +273,7 @@ def _verdicts(
     store: VerdictStore | None,
 ) -> Iterator[Verdict]:
     """A verdict for each reply, in order; of a failed request "error". ``store``: as ``answers`` of ``run_model``."""
-    rules = rules_digest(verify)
+    verdict_basis = VerdictBasis(verify)
     rows, verdicts_at = [], {}
     for at, (request, reply) in enumerate(zip(requests, replies, strict=True)):
         if reply.completion.finish_reason == "error":
@@ -282,7 +282,7 @@ def _verdicts(
         text, reason = reply.completion.text, reply.completion.finish_reason
         row = {**request.prompt.row(), "response": text, "finish_reason": reason, **tags}
         key = hashlib.sha256(f"{reason}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
-        basis = verdict_basis(row, rules, **tags)
+        basis = verdict_basis.digest(row, **tags)
         if store is not None and (stored := store.find(key, basis)) is not None:
             verdicts_at[at] = stored
         else:

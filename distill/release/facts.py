@@ -429,7 +429,8 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
     if sandbox is not None:
         places = {"bubblewrap": "in a sandbox (bubblewrap)", "none": "without a sandbox"}
         place = places.get(sandbox.runtime, f"in containers ({sandbox.runtime})")
-        parts.append(f"programs run against their tests {place}")
+        packages = f" with {', '.join(sandbox.packages)}" if sandbox.packages else ""
+        parts.append(f"programs run against their tests {place}{packages}")
         if sandbox.in_process:
             parts.append(
                 f"the tests of {sandbox.in_process:,} of them ran in the program's process, where it can fake a pass"

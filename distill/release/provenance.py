@@ -56,6 +56,7 @@ def slsa_predicate(
                 *([] if of_data else _logits_teachers(recipe, stages)),
                 *_teachers(recipe, teacher, stages),
                 *_problems(artefacts, stages.sources),
+                *_programs(stages),
                 *_code(artefacts),
             ],
         },
@@ -127,6 +128,14 @@ def _problems(artefacts: Mapping[str, Artefact[Any]], sources: Sources) -> Itera
         for file in files:
             if file["path"] == PROBLEMS:
                 yield _dependency(name, "data", {"sha256": file["sha256"]}, **notes)
+
+
+def _programs(stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+    """The packages that programs under test found."""
+    sandbox = stages.verdicts.facts.sandbox
+    for package in sandbox.packages if sandbox is not None else ():
+        name, _, version = package.partition("==")
+        yield _dependency(f"pkg:pypi/{name}@{version}", "package of programs under test", {})
 
 
 def _code(artefacts: Mapping[str, Artefact[Any]]) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,8 @@ def verdicts_section(recipe: Mapping[str, Any], verify: Artefact | None) -> Sect
         place = _RUNTIMES.get(sandbox["runtime"], f"in containers ({sandbox['runtime']})")
         blocks.append(
             f"{sandbox['programs']:,} programs were run {place}; the tests of {sandbox['in_process']:,} of them ran in "
-            "one process with the program (isolation: in_process), the others apart from it."
+            "one process with the program (isolation: in_process), the others apart from it. They could import "
+            f"{', '.join(sandbox['packages']) or 'the standard library, and what an image has'}."
         )
     if "majority" in facts:
         elected, problems = facts["majority"]["elected"], facts["majority"]["problems"]

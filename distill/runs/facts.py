@@ -132,7 +132,8 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
 
 
 class SandboxFacts(Facts):
-    """Where programs ran. `in_process`: those whose tests ran in one process with them."""
+    """Where programs ran. `in_process`: those whose tests ran in one process with them. `packages`: what they found,
+    ``name==version``, with what the recipe's packages need; none of an image, which brings its own."""
 
     runtime: str
     programs: int

@@ -78,6 +78,7 @@ from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEMS
+from synth.verify.config import CodeConfig
 
 __all__ = ["STAGES", "run", "stages_of"]
 
@@ -197,6 +198,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             allow_missing_gold=verify.majority is not None,
             selection_problems=train.select.problems if train.select is not None else None,
             on_policy=train.on_policy,
+            code=verify.code if verify.code != CodeConfig() else None,
         )
     )
     routes = {}

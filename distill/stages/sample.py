@@ -27,7 +27,7 @@ from synth.teachers.build import slow_imports
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.router import TeacherRouter
-from synth.verify.config import VerifyConfig
+from synth.verify.config import CodeConfig, VerifyConfig
 
 __all__ = ["Sample", "asks_again", "draw"]
 
@@ -42,12 +42,13 @@ class Sample(Stage[SampleFacts]):
     Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
     engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
     problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify`` is for such
-    a policy. ``allow_missing_gold``: a majority vote gives the answers. Where ``on_policy`` has several teachers,
+    a policy, ``code`` for gold answers that are programs (None: the defaults). ``allow_missing_gold``: a majority vote
+    gives the answers. Where ``on_policy`` has several teachers,
     problems that do not fit them (``require_routes``) are refused before a request is sent.
     """
 
     appends = (SAMPLE_LOG, LOGPROBS)
-    keyed_if_set = frozenset({"selection_problems"})
+    keyed_if_set = frozenset({"selection_problems", "code"})
     not_keyed = frozenset({"on_policy"})
 
     prompts: PromptsConfig | None
@@ -60,6 +61,7 @@ class Sample(Stage[SampleFacts]):
     allow_missing_gold: bool
     selection_problems: int | None = None
     on_policy: OnPolicyConfig | None = None
+    code: CodeConfig | None = None
 
     @property
     def takes_accelerator(self) -> bool:
@@ -108,7 +110,7 @@ class Sample(Stage[SampleFacts]):
             require_routes(self.on_policy.teachers, (prompt.trace_columns() for prompt in chosen))
 
         golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.lacks_gold)]
-        wrong_golds = dict(check_golds(golds, VerifyConfig()))
+        wrong_golds = dict(check_golds(golds, VerifyConfig(code=self.code or CodeConfig())))
         if wrong_golds and on_bad_row == "stop":
             first, reason = next(iter(wrong_golds.items()))
             raise InputError(

@@ -43,11 +43,12 @@ class Verify(Stage[VerifyFacts]):
         programs = None
         if summary.programs:
             code = self.verify.code
+            runtime = choose(code.sandbox, code.packages)
             programs = SandboxFacts(
-                runtime=choose(code.sandbox),
+                runtime=runtime.name,
                 programs=summary.programs,
                 in_process=summary.in_process,
-                packages=code.packages,
+                packages=runtime.packages,
             )
         return VerifyFacts(
             rows_in=total,

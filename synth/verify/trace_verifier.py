@@ -10,11 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from licensing.errors import DistillError
 from synth.sampling.online_verification import Grade
 from synth.verify.config import VerifyConfig
 from synth.verify.format_check import format_fields
 from synth.verify.verdict import Verdict, judged
-from synth.verify.verdict_store import VerdictStore, rules_digest, verdict_basis
+from synth.verify.verdict_store import VerdictBasis, VerdictStore
 from synth.verify.verifier import Verifier
 
 __all__ = ["TraceVerifier", "verify_row"]
@@ -36,7 +37,7 @@ class TraceVerifier:
         self._config = config
         self._store = VerdictStore(store)
         self._verifier = Verifier(config)
-        self._rules = rules_digest(config)
+        self._basis = VerdictBasis(config)
         self.reused = 0
 
     def __enter__(self) -> TraceVerifier:
@@ -66,7 +67,11 @@ class TraceVerifier:
             outcome.set_result(Verdict(None, score=None))
             return outcome
         request_id = sample["request_id"]
-        basis = verdict_basis(problem, self._rules, think_open, think_close)
+        try:
+            basis = self._basis.digest(problem, think_open, think_close)
+        except DistillError as error:
+            outcome.set_exception(error)
+            return outcome
         stored = self._store.find(request_id, basis)
         if stored is not None:
             self.reused += 1

@@ -2,7 +2,8 @@
 
     <store>/verdicts.jsonl    {"request_id", "basis", "verdict", "score", "extracted", "reason", "isolation"}
 
-A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it. So what was
+A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it
+(``VerdictBasis``). So what was
 verified while sampling, or before a kill, is not verified again, and a changed gold answer or rule is.
 ``synth.sampling.append_log`` says how a line is committed. Held in memory is an index, 30 to 55 bytes a verdict.
 """
@@ -14,6 +15,7 @@ import json
 import threading
 from array import array
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,11 +23,12 @@ from typing import Any
 from licensing.files import json_line
 from synth.problems.problem import canonical_json
 from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex
+from synth.sandbox.sandbox import choose
 from synth.section import key_dump
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import Verdict
 
-__all__ = ["VERDICT_LOG", "VerdictStore", "rules_digest", "verdict_basis"]
+__all__ = ["VERDICT_LOG", "VerdictBasis", "VerdictStore"]
 
 VERDICT_LOG = "verdicts.jsonl"
 RULES_VERSION = 6
@@ -37,22 +40,32 @@ _PROBLEM_KEYS = (
 _OF_CONSTRAINTS = ("constraints", "instruction_id_list", "kwargs", "finish_reason", "template_thinks")
 
 
-def rules_digest(config: VerifyConfig) -> str:
-    """A digest of the section `verify` without its operational fields, format, votes and judge."""
-    rules = {name: value for name, value in key_dump(config.rules()).items() if name != "format"}
-    return hashlib.sha256(canonical_json([RULES_VERSION, rules]).encode()).hexdigest()
+class VerdictBasis:
+    """What decides a verdict beside the text: the section `verify` without its operational fields, format, votes and
+    judge, and for programs the packages that they find here.
+    """
 
+    def __init__(self, config: VerifyConfig) -> None:
+        rules = {name: value for name, value in key_dump(config.rules()).items() if name != "format"}
+        self._rules = hashlib.sha256(canonical_json([RULES_VERSION, rules]).encode()).hexdigest()
+        self._code = config.code
 
-def verdict_basis(problem: Mapping[str, Any], rules: str, think_open: str, think_close: str) -> str:
-    """32 hex characters: a digest of the rules (``rules_digest``), of what the verifier reads of the problem, and of
-    the teacher's tags."""
-    read = {name: problem.get(name) for name in _PROBLEM_KEYS}
-    if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins
-        read["messages"] = problem.get("messages")
-    if problem.get("kind") == "constraints":
-        read |= {name: problem.get(name) for name in _OF_CONSTRAINTS}
-    basis = canonical_json([rules, read, think_open, think_close])
-    return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    @cached_property
+    def _packages(self) -> tuple[str, ...]:
+        return choose(self._code.sandbox, self._code.packages).packages
+
+    def digest(self, problem: Mapping[str, Any], think_open: str, think_close: str) -> str:
+        """32 hex characters: a digest of it, of what the verifier reads of the problem, and of the teacher's tags.
+
+        For a program it raises as ``synth.sandbox.sandbox.choose``.
+        """
+        read = {name: problem.get(name) for name in _PROBLEM_KEYS}
+        if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins
+            read |= {"messages": problem.get("messages"), "packages": self._packages}
+        if problem.get("kind") == "constraints":
+            read |= {name: problem.get(name) for name in _OF_CONSTRAINTS}
+        basis = canonical_json([self._rules, read, think_open, think_close])
+        return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class VerdictStore:

@@ -19,7 +19,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from synth.reasoning import split_row, tags_of
-from synth.sandbox import packages
 from synth.sandbox.sandbox import Sandbox, choose
 from synth.verify import choice, code, format_check, math
 from synth.verify.verdict import Verdict, VerdictName
@@ -76,13 +75,14 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
 
     A problem of a kind without a verifier is listed too: none of its traces could ever be right. Not listed are kind
     `open`, a reasoning-gym task without an own answer (null), which its scorer judges by the metadata alone, and code
-    that has tests and no answer. Raises MissingDependency where there is code and no sandbox.
+    that has tests and no answer. Raises MissingDependency where there is code and no sandbox, InputError where the
+    packages for it cannot be installed.
     """
 
     def jobs() -> Iterator[tuple[str, Job | Verdict]]:
         for prompt in prompts:
             if prompt.kind == "code":
-                choose(config.code.sandbox)  # also where a problem has no answer to run
+                choose(config.code.sandbox, config.code.packages)  # also where a problem has no answer to run
             yield prompt.id, _gold_job(prompt.row())
 
     with Verifier(config) as verifier:
@@ -166,8 +166,7 @@ class Verifier:
         return code.serve(sandbox, job, self._config.code)
 
     def _sandbox(self) -> Sandbox:
-        names = self._config.code.packages
-        return code.open_sandbox(self._config.code.sandbox, packages.install(names) if names else None)
+        return code.open_sandbox(self._config.code.sandbox, self._config.code.packages)
 
     def _run_call(self, slot: Slot, job: Job, request: str) -> Verdict:
         module, timeout_s = _MODULES[job["kind"]], self._config.timeout_s

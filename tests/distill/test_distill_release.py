@@ -302,9 +302,11 @@ def test_a_sandbox_is_named_only_where_programs_ran(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     text = facts_of(recipe, finished_stages(tmp_path / "a", recipe)).verification
     assert text == "mathematical answers are read as typed values and compared by value"
-    sandbox = SandboxFacts(runtime="bubblewrap", programs=3, in_process=0)
+    packages = ("numpy==2.3.5", "pandas==2.3.3")
+    sandbox = SandboxFacts(runtime="bubblewrap", programs=3, in_process=0, packages=packages)
     stages = finished_stages(tmp_path / "b", recipe, kinds=("code",), sandbox=sandbox)
-    assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox (bubblewrap)"
+    text = "programs run against their tests in a sandbox (bubblewrap) with numpy==2.3.5, pandas==2.3.3"
+    assert facts_of(recipe, stages).verification == text
     weaker = SandboxFacts(runtime="none", programs=3, in_process=2)
     stages = finished_stages(tmp_path / "d", recipe, kinds=("code",), sandbox=weaker)
     text = str(facts_of(recipe, stages).verification)

@@ -7,14 +7,17 @@ import json
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile_endpoint import Call, serving
 from waiting import line_count, until
+from wheel import make_wheel, use_wheels
 
 from distill.check.check import check_recipe
+from distill.check.problems import check_problems, problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.release.facts import verification_text
@@ -102,6 +105,36 @@ def test_a_killed_and_an_undisturbed_run_have_equal_samples_and_verdicts(tmp_pat
             manifest = json.loads((folder_of(tmp_path / name, stage) / "manifest.json").read_text())
             found.append({key: manifest[key] for key in ("key", "digest", "facts", "files")})
         assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_verdicts_on_programs_belong_to_the_packages_that_pip_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = "import tool\ndef check(candidate):\n    assert candidate(3) == 3 * tool.part.SIZE"
+    problem = {"id": "c", "prompt": "f?", "answer": "def f(x): return x", "kind": "code", "tests": tests,
+               "entry_point": "f", "source": "s", "license": "mit"}  # fmt: skip
+    path = write(tmp_path / "t.jsonl", [problem | {"response": f"```python\n{problem['answer']}\n```", "model": "t"}])
+    recipe = load_recipe(SMOKE, imported(path, code={"packages": ["tool==1.0"]}))
+    locked = load_recipe(SMOKE, imported(path, code={"packages": ["tool==1.0", "part==1.0"]}))
+    found = {}
+    for machine, version in (("one", "1.0"), ("two", "2.0")):
+        wheels = tmp_path / machine
+        make_wheel(wheels, "tool", "1.0", "import part\n", needs="part")
+        make_wheel(wheels, "part", version, f"SIZE = {version}\n")
+        if machine == "one":
+            use_wheels(monkeypatch, wheels)
+            notes = [list(check_problems(one, 2**40, partial(problems_of, one))) for one in (recipe, locked)]
+            assert ["part==1.0" in str(one) for one in notes] == [True, False]
+        else:
+            use_wheels(monkeypatch, wheels)
+            (folder_of(tmp_path / "runs", "verify") / "manifest.json").unlink()  # killed on one, resumed on two
+        (row,), artefact = verified(recipe, tmp_path / "runs")
+        assert artefact.facts.sandbox is not None
+        found[machine] = (row["verdict"], artefact.facts.sandbox.packages)
+    assert found == {"one": ("correct", ("part==1.0", "tool==1.0")), "two": ("wrong", ("part==2.0", "tool==1.0"))}
+    (log,) = (tmp_path / "runs").glob(f"*/store/{VERDICT_LOG}")
+    assert line_count(log) == 2
 
 
 def test_verify_of_a_file_votes_in_a_first_pass_and_resumes(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 
 import contextlib
 import functools
+import importlib.metadata
 import os
 import resource
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from waiting import until
 
+from synth.sandbox.bubblewrap import Bubblewrap
 from synth.sandbox.runner.job import Job, Result
 from synth.sandbox.sandbox import Sandbox
 from synth.verify.code import open_sandbox, run
@@ -191,6 +194,8 @@ IN_PROCESS = {
     "shadows_a_builtin": "def abs(x): return 0\nclass V:\n    def __init__(s, x): s.x = 0",
     "raises_system_exit": "class V:\n    def __init__(s, x): raise SystemExit(0)",
     "replaces_itself": "import sys\nsys.modules['solution'] = None\nclass V: pass",
+    "replaces_a_module_of_the_tests": "import sys, types\nsys.modules['math'] = types.SimpleNamespace(isclose=lambda *a: 1)\n"
+    "class V:\n    def __init__(s, x): s.x = 0",
 }  # fmt: skip
 
 
@@ -214,6 +219,83 @@ def test_unittest_cannot_be_talked_into_a_pass() -> None:
     for code in (patch, FORGED["skips_the_test"], FORGED["exits_in_the_function"], FORGED["equals_everything"]):
         assert attempt(code, tests, 3.0, 512).verdict == "wrong"
     assert attempt("def f(x): return x * x", tests, 3.0, 512).passed
+
+
+UNITTEST = {
+    "patches_an_assertion": "unittest.TestCase.assertEqual = lambda *a: None",
+    "patches_the_run_of_a_test": "def run(s, r):\n    r.startTest(s)\n    r.addSuccess(s)\n    r.stopTest(s)\n"
+    "unittest.TestCase.run = run",
+    "patches_the_result": "unittest.TestResult.wasSuccessful = lambda s: True",
+    "answers_for_every_attribute": "old = object.__getattribute__\nunittest.TestCase.__getattribute__ = lambda s, n: "
+    "(lambda *a: None) if n == 'assertEqual' else old(s, n)",
+    "hides_a_builtin_of_unittest": "unittest.case.isinstance = lambda *a: True\nunittest.case.type = lambda *a: 1",
+    "replaces_unittest": "import sys\nclass T(unittest.TestCase):\n    def assertEqual(*a): pass\n"
+    "sys.modules['unittest'] = type('N', (), {'TestCase': T})",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", UNITTEST)
+def test_in_one_process_with_a_program_unittest_is_as_it_was_before_it(attack: str) -> None:
+    tests = (
+        "import unittest\nfrom solution import V\nclass T(unittest.TestCase):\n"
+        "    def test_a(self): self.assertEqual(V(3).x, 9)"
+    )
+    program = "class V:\n    def __init__(s, x): s.x = x * {}"
+    assert attempt(program.format("x"), tests, mode="in_process").passed
+    forged = f"import unittest, unittest.case\n{UNITTEST[attack]}\n{program.format(0)}"
+    assert attempt(forged, tests, mode="in_process").verdict == "wrong"
+
+
+PYTEST = {
+    "exits_at_once": "import os\nos._exit(0)",
+    "exits_early": "import sys\nsys.exit(0)",
+    "ends_pytest": "def f(x): pytest.exit('done', returncode=0)",
+    "ends_pytest_at_once": "pytest.exit('done', returncode=0)",
+    "exits_in_a_test": "import os\ndef f(x): os._exit(0)",
+    "skips_the_test": "def f(x): pytest.skip('no')",
+    "expects_its_failure": "def f(x): pytest.xfail('no')",
+    "prints_a_summary": "print('3 passed in 0.01s')",
+    "writes_settings": "open('pytest.ini', 'w').write('[pytest]\\naddopts = --collect-only')",
+    "writes_a_conftest": "open('conftest.py', 'w').write('def pytest_runtest_call(item): item.obj = lambda **k: None')",
+    "sets_options": "import os\nos.environ['PYTEST_ADDOPTS'] = '--collect-only'",
+    "replaces_pytest": "import sys, types\nsys.modules['pytest'] = types.SimpleNamespace(main=lambda *a, **k: 0)",
+    "patches_main": "pytest.main = lambda *a, **k: 0",
+    "patches_the_call_of_a_test": "import _pytest.python\n_pytest.python.Function.runtest = lambda s: None",
+    "patches_the_count_of_failures": "pytest.Session.testsfailed = property(lambda s: 0, lambda s, n: None)",
+    "patches_the_rewriting_of_asserts": "import _pytest.assertion.rewrite as r\nr.AssertionRewriter.visit_Assert = "
+    "lambda s, n: []\nr.rewrite_asserts = lambda *a: None",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pytest_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """With this environment's pytest in the place of a recipe's packages."""
+    folder = tmp_path_factory.mktemp("packages")
+    for name in ("pytest", "pluggy", "iniconfig", "packaging", "pygments"):
+        for file in importlib.metadata.files(name) or ():
+            if file.suffix in (".py", ".txt") or file.name == "METADATA":
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file.locate(), folder / file)
+    with Sandbox(Bubblewrap(folder)) as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_tests_for_pytest_tell_right_programs_from_wrong_ones_and_from_fakes(pytest_box: Sandbox) -> None:
+    tests = (
+        "import pytest\nfrom solution import f\n@pytest.fixture\ndef three(): return 3\n"
+        "@pytest.mark.parametrize('y', [0, 1])\ndef test_square(three, y): assert f(three + y) == (three + y) ** 2\n"
+        "class TestErrors:\n    def test_text(self):\n        with pytest.raises(TypeError): f('a')"
+    )
+
+    def judge(code: str) -> Result:
+        return pytest_box.run(Job("in_process", 20.0, 512, code=code, tests=[tests]))
+
+    assert judge(SQUARE).passed
+    wrong = judge("def f(x): return x * x if x < 4 else 0")
+    assert (wrong.verdict, wrong.reason) == ("wrong", "test_square[1]: assert 0 == ((3 + 1) ** 2)"), wrong
+    for attack, code in PYTEST.items():
+        assert judge(f"import pytest\ndef f(x): return 0\n{code}").verdict == "wrong", attack
 
 
 def held(action: str, **names: object) -> bool:

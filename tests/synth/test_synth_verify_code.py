@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from command import Answer
 from cpu_time import growth
 from waiting import until
+from wheel import make_wheel, use_wheels
 
 from licensing.errors import InputError, MissingDependency
 from synth.sandbox import sandbox
@@ -72,6 +72,7 @@ def test_run_says_what_passed_and_what_was_printed() -> None:
         "from solution import f\n\ndef test_it():\n    assert f(3) == 9",
         "from solution import *\nassert f(3) == 9",
         "if __name__ == '__main__':\n    assert f(3) == 9",
+        "from unittest.mock import patch\n\n@patch('os.getcwd')\ndef test_it(getcwd):\n    assert f(3) == 9",
     ],
 )
 def test_asserts_check_unittest_and_test_functions_are_run(tests: str) -> None:
@@ -215,6 +216,8 @@ def test_scripts_are_judged_by_what_they_print() -> None:
         [],
         "x = 1",
         "import pytest\nassert f(3) == 9",
+        "class TestIt:\n    def test_it(self):\n        assert f(3) == 9",
+        "def test_it(tmp_path):\n    assert f(3) == 9",
         "assert f(",
         [1],
         {"inputs": ["1"], "outputs": []},
@@ -689,18 +692,8 @@ def test_programs_in_other_languages_run_where_the_sandbox_has_their_tools(langu
 
 @pytest.mark.slow
 def test_packages_of_the_recipe_can_be_imported_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel = tmp_path / "triple-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("triple.py", "class Three:\n    def __eq__(self, other): return other == 3\n")
-        archive.writestr("triple-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: triple\nVersion: 1.0\n")
-        archive.writestr(
-            "triple-1.0.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        archive.writestr("triple-1.0.dist-info/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_wheel(tmp_path, "triple", "1.0", "class Three:\n    def __eq__(self, other): return other == 3\n")
+    use_wheels(monkeypatch, tmp_path)
     tests = "import triple\nfrom solution import f as answer\nassert answer() == triple.Three()"
     row = {"kind": "code", "completion": "def f(): return 3", "tests": tests}
     [error] = verify_rows([row], VerifyConfig(workers=1))

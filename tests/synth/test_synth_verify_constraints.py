@@ -14,7 +14,7 @@ from synth.verify.config import VerifyConfig
 from synth.verify.constraints import ifeval, responses, texts  # noqa: F401  (they declare the instructions)
 from synth.verify.constraints.registry import DECLARED
 from synth.verify.constraints.segments import sentences, words
-from synth.verify.verdict_store import verdict_basis
+from synth.verify.verdict_store import VerdictBasis
 from synth.verify.verifier import check_golds, verify_rows
 
 VERIFY = VerifyConfig(workers=1)
@@ -172,7 +172,8 @@ def test_a_stored_verdict_does_not_outlive_its_constraints() -> None:
     row = {"kind": "constraints", "constraints": [{"id": "punctuation:no_comma"}], "finish_reason": "stop"}
     others = [row | {"constraints": [{"id": "format:no_markdown"}]}, row | {"finish_reason": "length"},
               row | {"template_thinks": True}]  # fmt: skip
-    assert len({verdict_basis(one, "rules", "<think>", "</think>") for one in [row, *others]}) == 4
+    basis = VerdictBasis(VERIFY)
+    assert len({basis.digest(one, "<think>", "</think>") for one in [row, *others]}) == 4
 
 
 def test_a_problem_without_constraints_is_none() -> None:

@@ -2,17 +2,15 @@
 
 Once the program runs, nothing that this process says is trusted. Apart from its tests, a program can forge the value
 that its function returns, and no more. In one process with them, the modules of the tests are imported before it, its
-changes to their functions are taken back, the verdict carries a nonce, and an early end is no pass; a program that
-searches the frames of its caller, or patches while a test runs, gets through. Standard library only.
+changes to functions and methods are taken back, the verdict carries a nonce, and an early end is no pass; a program
+that searches the frames of its caller, or patches while a test runs, gets through. Standard library only.
 """
 
 from __future__ import annotations
 
-import ast
 import base64
 import builtins
 import contextlib
-import importlib
 import os
 import resource
 import signal
@@ -154,17 +152,22 @@ class _Names(dict[str, Any]):
 
 
 def _run_in_process(channel: BufferedIOBase, job: Job, nonce: str, tests: list[str]) -> NoReturn:
+    program = _module(test_cases.MODULE, job.code)
+
+    def load() -> None:
+        before = _Behaviour()
+        _load(program, job.setup, job.code)
+        before.restore()
+
     try:
         trees = test_cases.parse(tests)
         names = _Names(__name__="__main__", __builtins__=dict(vars(builtins)))
-        functions = _import_for(trees)
-        names.program, names.entry_point = _module(test_cases.MODULE, job.code), job.entry_point
-        _load(names.program, job.setup, job.code)
-        for module, originals in functions:
-            vars(module).update(originals)
-        if "pytest" in sys.modules:
-            failures = [_run_pytest(tests)]
+        names.program, names.entry_point = program, job.entry_point
+        test_cases.import_modules(trees)
+        if test_cases.are_for_pytest(trees):
+            failures = test_cases.run_pytest(tests, load)
         else:
+            load()
             exec(job.setup, names)
             failures = test_cases.run(trees, names, job.entry_point)
         answer: dict[str, Any] = {"failures": failures}
@@ -176,20 +179,29 @@ def _run_in_process(channel: BufferedIOBase, job: Job, nonce: str, tests: list[s
     os._exit(0)
 
 
-def _import_for(trees: list[ast.Module]) -> list[tuple[types.ModuleType, dict[str, Any]]]:
-    """Import what the tests import; every module there is, with its functions."""
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    for name in sorted(test_cases.imported_modules(nodes) - {test_cases.MODULE}):
-        try:
-            importlib.import_module(name)
-        except ImportError as err:
-            raise test_cases.Untestable(f"the tests import {name}: {err}; see verify.code.packages") from None
-    modules = [one for one in sys.modules.values() if type(one) is types.ModuleType and one.__name__ != "sys"]
-    return [(module, {key: one for key, one in vars(module).items() if callable(one)}) for module in modules]
+class _Behaviour:
+    """The functions of all modules, the methods of their classes, and the modules themselves, to undo what a program
+    changes of them. What a library adds to itself while it is used stays, but a name that hides a builtin.
+    """
+
+    def __init__(self) -> None:
+        self._modules = dict(sys.modules)
+        modules = [one for one in self._modules.values() if type(one) is types.ModuleType]
+        places: set[types.ModuleType | type] = {*modules}
+        places |= {one for module in modules for one in vars(module).values() if isinstance(one, type)}
+        self._functions = [(place, _functions(place)) for place in places]
+
+    def restore(self) -> None:
+        sys.modules.update(self._modules)
+        for place, functions in self._functions:
+            now = _functions(place)
+            for name in now.keys() - functions.keys():
+                if isinstance(place, type) or name in vars(builtins):
+                    delattr(place, name)
+            for name, one in functions.items():
+                if now.get(name) is not one:
+                    setattr(place, name, one)
 
 
-def _run_pytest(tests: list[str]) -> str | None:
-    pytest: Any = sys.modules["pytest"]
-    Path("test_solution.py").write_text("\n".join(tests), encoding="utf-8")
-    status = int(pytest.main(["-q", "-p", "no:cacheprovider", "test_solution.py"]))
-    return f"pytest ended with {status}" if status else None
+def _functions(place: types.ModuleType | type) -> dict[str, Any]:
+    return {name: one for name, one in vars(place).items() if callable(one) or isinstance(one, classmethod | property)}

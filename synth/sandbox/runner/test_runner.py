@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from io import BufferedIOBase
 from typing import Any, NoReturn
 
-from synth.sandbox.runner import test_cases
+from synth.sandbox.runner import apart, test_cases
 from synth.sandbox.runner.job import Job, Result
 from synth.sandbox.runner.plain_data import Broken, Late, NotPlain, decode, encode, receive, send
 
@@ -95,7 +95,7 @@ class TestRun:
     def _apart(self) -> dict[str, Any]:
         job = self.job
         trees = test_cases.parse(job.tests)
-        name = test_cases.function_under_test(trees, job.setup, job.entry_point)
+        name = apart.function_under_test(trees, job.setup, job.entry_point)
         self._answer("load")
         names: dict[str, Any] = {"__name__": "__main__"}
         exec(job.setup, names)
