@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill.config.train import OnPolicyConfig
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
@@ -29,7 +30,7 @@ from synth.teachers.mixture import TeachersConfig, members_of
 from synth.teachers.router import TeacherRouter
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Sample", "asks_again", "draw"]
+__all__ = ["Sample", "asks_again", "draw", "unkeyed_rules"]
 
 _SAVE_SECONDS = 5.0  # between two states of its progress for `distill show`
 
@@ -41,9 +42,10 @@ class Sample(Stage[SampleFacts]):
 
     Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
     engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
-    problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify`` is for such
-    a policy. ``allow_missing_gold``: a majority vote gives the answers. Where ``on_policy`` has several teachers,
-    problems that do not fit them (``require_routes``) are refused before a request is sent.
+    problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify``: by
+    these rules samples are verified while others are drawn; without such a policy they decide nothing, and are in no
+    key. ``allow_missing_gold``: a majority vote gives the answers. Where ``on_policy`` has several teachers, problems
+    that do not fit them (``require_routes``) are refused before a request is sent.
     """
 
     appends = (SAMPLE_LOG, LOGPROBS)
@@ -56,10 +58,13 @@ class Sample(Stage[SampleFacts]):
     engine: EngineConfig
     sample: SampleConfig
     contents: list[str | None]
-    verify: VerifyConfig | None
+    verify: VerifyConfig
     allow_missing_gold: bool
     selection_problems: int | None = None
     on_policy: OnPolicyConfig | None = None
+
+    def keyed_fields(self) -> dict[str, Any]:
+        return super().keyed_fields() | unkeyed_rules(self.sample)
 
     @property
     def takes_accelerator(self) -> bool:
@@ -190,6 +195,12 @@ def asks_again(sampling: TeacherSampling, facts: Facts) -> bool:
     return failed and sampling.retry_failed
 
 
+def unkeyed_rules(sampling: SampleConfig) -> dict[str, None]:
+    """The keyed fields of a stage that samples, where the rules of `verify` decide nothing there."""
+    by_verdicts = isinstance(sampling, TeacherSampling) and sampling.goes_by_verdicts
+    return {} if by_verdicts else {"verify": None}
+
+
 def draw(
     ctx: StageContext,
     prompts: Sequence[Prompt],
@@ -198,7 +209,7 @@ def draw(
     sampling: TeacherSampling,
     out: Path,
     *,
-    verify: VerifyConfig | None,
+    verify: VerifyConfig,
     section: str = "sample",
 ) -> SampleSummary:
     """Draw what the policy asks for and the run's store does not hold yet; what it selects goes into the folder ``out``
@@ -228,7 +239,7 @@ def draw(
             write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})
 
     with contextlib.ExitStack() as stack:
-        verifier = stack.enter_context(TraceVerifier(verify, ctx.store)) if verify is not None else None
+        verifier = stack.enter_context(TraceVerifier(verify, ctx.store, background=not sampling.goes_by_verdicts))
         router = stack.enter_context(contextlib.closing(open_teachers()))
         summary = sample(
             prompts, router, teacher, sampling, out, ctx.store, verifier=verifier, budget=budget, progress=progress

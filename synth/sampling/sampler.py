@@ -60,7 +60,7 @@ class _Account(TypedDict):
 class Sampler:
     """One run of ``sample()``; see ``run``.
 
-    ``verification``: None where the policy needs no verdicts.
+    ``verification``: None where samples are not verified; its grades are required where the policy needs them.
     """
 
     def __init__(
@@ -340,7 +340,7 @@ class Sampler:
 
     def _accept(self, slot: Slot, row_id: int) -> None:
         self._done += 1
-        if self._verification is not None and self._policy.uses_verdicts_of(slot[0]):
+        if self._verification is not None:
             self._verification.add(slot, row_id)
 
     def _count_store(self) -> None:
