@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config.train import OnPolicyConfig
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
@@ -29,6 +31,9 @@ from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.teachers.router import TeacherRouter
 from synth.verify.config import VerifyConfig
+
+if TYPE_CHECKING:
+    from synth.sampling.budget import BudgetTracker
 
 __all__ = ["Sample", "asks_again", "draw", "unkeyed_rules"]
 
@@ -71,6 +76,10 @@ class Sample(Stage[SampleFacts]):
         elsewhere = (FakeTeacher, OpenAITeacher, OfflineTeacher)
         on_ray = isinstance(self.engine, RayEngine)  # its client prints on stdout, which is the driver's for results
         return on_ray or not all(isinstance(teacher, elsewhere) for teacher in members_of(self.teacher))
+
+    @property
+    def interrupt_s(self) -> float:
+        return getattr(self.sample, "drain_s", 0.0)
 
     def runs_again(self, facts: Facts) -> bool:
         """Where requests failed and the recipe asks for them again; not where a budget ended sampling: in a stage that
@@ -163,6 +172,8 @@ class Sample(Stage[SampleFacts]):
             samples_digest=summary.samples_digest,
             teachers=self._shares(summary),
             stopped_by_budget=summary.stopped,
+            awaited=summary.awaited or None,
+            abandoned=summary.abandoned or None,
             problems_stopped=summary.problems_stopped,
             first_failure=summary.failure,
             other_models=tuple(sorted(summary.other_models)) or None,
@@ -239,6 +250,7 @@ def draw(
             write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_drained(budget))
         verifier = stack.enter_context(TraceVerifier(verify, ctx.store, background=not sampling.goes_by_verdicts))
         router = stack.enter_context(contextlib.closing(open_teachers()))
         summary = sample(
@@ -246,6 +258,34 @@ def draw(
         )
     _check_failures(summary, sampling.max_failed_share, f"{section}.max_failed_share")
     return summary
+
+
+@contextlib.contextmanager
+def _drained(budget: BudgetTracker) -> Iterator[None]:
+    """With `drain_s`, the first SIGINT or SIGTERM in the block begins a drain, and a later SIGINT ends it.
+
+    A batch system may signal each process of a job, and the driver of the run passes its own on: two within a second
+    are one.
+    """
+    if not budget.budget.drain_s or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    began: float | None = None
+
+    def handle(number: int, _: object) -> None:
+        nonlocal began
+        if began is None:
+            began = time.monotonic()
+            budget.interrupt()
+        elif number == signal.SIGINT and time.monotonic() - began > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_failures(summary: SampleSummary, largest_share: float, field: str) -> None:

@@ -57,6 +57,10 @@ class SampleStudent(Stage[SampleFacts]):
     def keyed_fields(self) -> dict[str, Any]:
         return super().keyed_fields() | unkeyed_rules(self.sample)
 
+    @property
+    def interrupt_s(self) -> float:
+        return self.sample.drain_s
+
     def runs_again(self, facts: Facts) -> bool:
         """As stage sample, where requests to the student failed."""
         if not isinstance(facts, SampleFacts):
@@ -115,6 +119,8 @@ class SampleStudent(Stage[SampleFacts]):
                 "first_failure": summary.failure,
                 "escalated": summary.escalated or self.samples.facts.escalated,
                 "stopped_by_budget": drawn.stopped,
+                "awaited": drawn.awaited or None,
+                "abandoned": drawn.abandoned or None,
                 "student": share,
                 **dict.fromkeys(("teachers", "problems_stopped", "other_models")),  # the first round says that
             }

@@ -93,7 +93,8 @@ def sample(
         sampler.run()
         summary = write_samples(out, _rows(plan, samples, policy))
         summary.reused, summary.stopped, summary.damaged = sampler.reused, sampler.stopped, samples.damaged
-        summary.awaited, summary.abandoned = sampler.awaited, sampler.abandoned
+        if sampler.stopped is not None:
+            summary.awaited, summary.abandoned = sampler.awaited, sampler.abandoned
     engines = read_engine_info(store / ENGINES)
     if engines:
         pairs = {(name, engine) for name, drawn in summary.teachers.items() for engine in drawn.engines}

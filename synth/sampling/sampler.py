@@ -93,7 +93,8 @@ class Sampler:
         limit.
 
         Raises what a teacher or the verifier raises, and Refused where a thinking teacher does not think, with
-        everything so far in the store, and all that was paid for.
+        everything so far in the store, and all that was paid for; KeyboardInterrupt once the drain after an
+        interrupt (``BudgetTracker.interrupt``) is over.
         """
         self._count_store()
         try:
@@ -104,14 +105,19 @@ class Sampler:
                 self._report()
             raise
         self._budget.save()
+        if self._budget.interrupted:
+            raise KeyboardInterrupt
 
     def _draw(self) -> None:
         while True:
             self._record_grades(block=False)
             self._check_time()
-            self._feed()
-            if self._change_turns():
-                continue
+            if not self._budget.interrupted:
+                self._feed()
+                if self._change_turns():
+                    continue
+            elif not self._in_flight:
+                return
             if self._in_flight:
                 rows = [self._commit(completion) for completion in self._poll()]
                 for member, row in filter(None, rows):
