@@ -103,12 +103,14 @@ class Call:
 class WorkerPool:
     """``workers`` threads, each with a process that starts at its first call. A context manager; leaving it closes it.
 
-    ``where`` is the recipe's field for the memory limit, for messages.
+    ``where`` is the recipe's field for the memory limit, for messages. ``nice`` is added to the processes' nice value,
+    for work that leaves the processor to others; not to that of what ``Slot.keep`` starts.
     """
 
-    def __init__(self, workers: int, memory_mb: int, *, where: str = "verify.memory_mb") -> None:
+    def __init__(self, workers: int, memory_mb: int, *, where: str = "verify.memory_mb", nice: int = 0) -> None:
         self.memory_mb = memory_mb
         self.where = where
+        self.nice = nice
         self._jobs: queue.SimpleQueue[tuple[Callable[[Slot], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._slots: set[Slot] = set()
@@ -248,7 +250,7 @@ class Slot:
             if self._pool.is_closed():
                 raise CancelledError
             if self._processes is None:
-                started = (self._pool.memory_mb, os.getpid(), os.getcwd())
+                started = (self._pool.memory_mb, self._pool.nice, os.getpid(), os.getcwd())
                 self._processes = ProcessPool(1, initializer=_start, initargs=started, context=_Context())
             try:
                 cpu_s = 0.0 if is_preparation or timeout_s is None else timeout_s
@@ -328,7 +330,7 @@ _limit = 0  # bytes of address space; 0: no limit
 _baseline = 0  # bytes of it in use before the first call
 
 
-def _start(memory_mb: int, parent: int, folder: str) -> None:
+def _start(memory_mb: int, nice: int, parent: int, folder: str) -> None:
     """Set the limits of a process. What libraries print is dropped."""
     global _limit
     if sys.platform == "linux":
@@ -338,6 +340,7 @@ def _start(memory_mb: int, parent: int, folder: str) -> None:
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for the end of a power
+    os.nice(nice)
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDWR)
     for one in (0, 1, 2):

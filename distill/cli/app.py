@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``distill --help`` loads n
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -90,7 +91,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Entry point of the program: it ends this process."""
+    """Entry point of the program: it ends this process. SIGTERM, as of a batch system, is an interrupt."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     output.finish(run_command(sys.argv[1:]))
 
 

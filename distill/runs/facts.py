@@ -70,8 +70,9 @@ class TeacherShare(Facts):
 class SampleFacts(Facts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
     ``problems_stopped``: problems by the reason for which a policy that goes by verdicts stopped, in a cascade the last
-    teacher that was asked; ``stopped_by_budget`` names the limit that ended sampling early. ``left_out``: rows of the
-    source by the condition that they do not meet. ``first_failure``: why the first failed request failed;
+    teacher that was asked; ``stopped_by_budget`` names the limit that ended sampling early: of time with
+    ``awaited`` requests answered in the drain before it, and ``abandoned`` ones in flight at the limit. ``left_out``:
+    rows of the source by the condition that they do not meet. ``first_failure``: why the first failed request failed;
     ``finish_reasons`` has their number. ``other_models``: names that endpoints gave in their responses, of other models
     than the recipe's. ``selection_problems``: taken out for choosing a checkpoint. ``student``: in the second round,
     those of the samples that the student of the first one gave."""
@@ -90,6 +91,8 @@ class SampleFacts(Facts):
     samples_digest: str | None = None
     teachers: dict[str, TeacherShare] | None = None
     stopped_by_budget: str | None = None
+    awaited: int | None = None
+    abandoned: int | None = None
     problems_stopped: dict[str, int] | None = None
     first_failure: str | None = None
     other_models: tuple[str, ...] | None = None
@@ -116,7 +119,11 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
                 f"{share['rows_out']:,} samples, {share['tokens']:,} tokens"
             )
     if facts.get("stopped_by_budget"):
-        notes.append(f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples")
+        note = f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples"
+        if facts.get("awaited") or facts.get("abandoned"):
+            awaited, abandoned = facts.get("awaited", 0), facts.get("abandoned", 0)
+            note += f"; {awaited:,} requests were awaited before the limit, {abandoned:,} in flight then were given up"
+        notes.append(note)
     if facts.get("other_models"):
         notes.append(f"other models answered: {', '.join(facts['other_models'])}")
     if facts.get("rule"):

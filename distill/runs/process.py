@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -29,7 +29,7 @@ import psutil
 
 from distill.runs.facts import Facts
 from distill.runs.provenance import device
-from distill.runs.stage import RequestTimes, Stage, StageContext, decode, encode
+from distill.runs.stage import Reporter, RequestTimes, Stage, StageContext, decode, encode
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 from licensing.large_imports import import_large
 
@@ -38,7 +38,7 @@ __all__ = ["BOOT", "StageCrashed", "StageHost", "error_of", "import_path", "run_
 BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {module} import main; main()"
 """The program of a new interpreter that finds modules where this one does; its first argument is ``import_path()``."""
 _ERRORS: dict[str, type[DistillError]] = {kind.__name__: kind for kind in (InputError, MissingDependency, Refused)}
-_INTERRUPT_S = 60.0  # for engines to shut down
+_INTERRUPT_S = 60.0  # for engines to shut down, when the stage's own work has ended
 
 
 class StageCrashed(RuntimeError):
@@ -99,7 +99,7 @@ class StageHost:
                     reply = event
         except BaseException:
             if pid is not None:
-                _interrupt(pid)
+                _interrupt(pid, host.stdout, stage.interrupt_s + _INTERRUPT_S, ctx.progress)
             raise
         finally:
             if pid is not None:
@@ -148,13 +148,21 @@ def _error(stage: Stage[Any], reply: dict[str, Any], status: int | None, log: Pa
     return MissingDependency(f"the process of stage {stage.name} {how}", where=f"stage {stage.name}", hint=hint)
 
 
-def _interrupt(pid: int) -> None:
-    """Pass an interrupt on, and give engines the time to shut down."""
-    with contextlib.suppress(psutil.Error, ProcessLookupError):
-        process = psutil.Process(pid)
-        os.kill(pid, signal.SIGINT)
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(_INTERRUPT_S)
+def _interrupt(pid: int, answers: Iterable[bytes], seconds: float, progress: Reporter) -> None:
+    """Pass an interrupt on to a stage's process, and follow it until it has ended, for so many seconds at most."""
+    limit = threading.Timer(seconds, _kill_group, (pid,))
+    limit.start()
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+        for line in answers:
+            event = json.loads(line)
+            if "progress" in event:
+                progress(*event["progress"])
+            elif "status" in event:
+                return
+    finally:
+        limit.cancel()
 
 
 def _kill_group(group: int) -> None:
@@ -170,7 +178,8 @@ def main() -> NoReturn:
     """Main function of the host: a line in, a process out, until there is no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the driver passes them on
+        signal.signal(number, signal.SIG_IGN)
     while line := sys.stdin.buffer.readline():
         message = json.loads(line)
         for name in message["preload"]:
@@ -186,7 +195,8 @@ def main() -> NoReturn:
 
 def _run_stage(message: dict[str, Any], answers: Any) -> NoReturn:
     os.setpgid(0, 0)  # what the stage starts and leaves is found by its group
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

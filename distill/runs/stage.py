@@ -96,6 +96,11 @@ class Stage(Generic[F]):
         return False
 
     @property
+    def interrupt_s(self) -> float:
+        """Seconds that its work takes to end after an interrupt."""
+        return 0.0
+
+    @property
     def preload(self) -> tuple[str, ...]:
         """Modules that are slow to import (``distill.runs.process``)."""
         return ()

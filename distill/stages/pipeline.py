@@ -155,8 +155,6 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
         contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
-    # The verifier's settings make other samples only where sampling goes by verdicts.
-    by_verdicts = isinstance(sampling, TeacherSampling) and sampling.goes_by_verdicts
 
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
@@ -194,7 +192,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             engine=recipe.engine,
             sample=sampling,
             contents=contents,
-            verify=verify.rules(layout=True) if by_verdicts else None,
+            verify=verify.rules(layout=True),
             allow_missing_gold=verify.majority is not None,
             selection_problems=train.select.problems if train.select is not None else None,
             on_policy=train.on_policy,
@@ -274,7 +272,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 settings=engine,
                 prompt_template=student.prompt_template,
                 sample=student_sampling,
-                verify=verify.rules(layout=True) if student_sampling.goes_by_verdicts else None,
+                verify=verify.rules(layout=True),
                 samples=teacher_samples,
                 weights=first_weights,
             )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from distill.config.train import OnPolicyConfig
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
@@ -29,7 +32,10 @@ from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.router import TeacherRouter
 from synth.verify.config import CodeConfig, VerifyConfig
 
-__all__ = ["Sample", "asks_again", "draw"]
+if TYPE_CHECKING:
+    from synth.sampling.budget import BudgetTracker
+
+__all__ = ["Sample", "asks_again", "draw", "unkeyed_rules"]
 
 _SAVE_SECONDS = 5.0  # between two states of its progress for `distill show`
 
@@ -41,10 +47,11 @@ class Sample(Stage[SampleFacts]):
 
     Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
     engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
-    problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify`` is for such
-    a policy, ``code`` for gold answers that are programs (None: the defaults). ``allow_missing_gold``: a majority vote
-    gives the answers. Where ``on_policy`` has several teachers,
-    problems that do not fit them (``require_routes``) are refused before a request is sent.
+    problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify``: by
+    these rules samples are verified while others are drawn; without such a policy they decide nothing, and are in no
+    key. ``code``: for gold answers that are programs (None: the defaults). ``allow_missing_gold``: a majority vote gives
+    the answers. Where ``on_policy`` has several teachers, problems that do not fit them (``require_routes``) are refused
+    before a request is sent.
     """
 
     appends = (SAMPLE_LOG, LOGPROBS)
@@ -57,17 +64,24 @@ class Sample(Stage[SampleFacts]):
     engine: EngineConfig
     sample: SampleConfig
     contents: list[str | None]
-    verify: VerifyConfig | None
+    verify: VerifyConfig
     allow_missing_gold: bool
     selection_problems: int | None = None
     on_policy: OnPolicyConfig | None = None
     code: CodeConfig | None = None
+
+    def keyed_fields(self) -> dict[str, Any]:
+        return super().keyed_fields() | unkeyed_rules(self.sample)
 
     @property
     def takes_accelerator(self) -> bool:
         elsewhere = (FakeTeacher, OpenAITeacher, OfflineTeacher)
         on_ray = isinstance(self.engine, RayEngine)  # its client prints on stdout, which is the driver's for results
         return on_ray or not all(isinstance(teacher, elsewhere) for teacher in teacher_configs(self.teacher))
+
+    @property
+    def interrupt_s(self) -> float:
+        return getattr(self.sample, "drain_s", 0.0)
 
     def runs_again(self, facts: Facts) -> bool:
         """Where requests failed and the recipe asks for them again; not where a budget ended sampling: in a stage that
@@ -162,6 +176,8 @@ class Sample(Stage[SampleFacts]):
             samples_digest=summary.samples_digest,
             teachers=self._shares(summary),
             stopped_by_budget=summary.stopped,
+            awaited=summary.awaited or None,
+            abandoned=summary.abandoned or None,
             problems_stopped=summary.problems_stopped,
             first_failure=summary.failure,
             other_models=tuple(sorted(summary.other_models)) or None,
@@ -194,6 +210,12 @@ def asks_again(sampling: TeacherSampling, facts: Facts) -> bool:
     return failed and sampling.retry_failed
 
 
+def unkeyed_rules(sampling: SampleConfig) -> dict[str, None]:
+    """The keyed fields of a stage that samples, where the rules of `verify` decide nothing there."""
+    by_verdicts = isinstance(sampling, TeacherSampling) and sampling.goes_by_verdicts
+    return {} if by_verdicts else {"verify": None}
+
+
 def draw(
     ctx: StageContext,
     prompts: Sequence[Prompt],
@@ -202,7 +224,7 @@ def draw(
     sampling: TeacherSampling,
     out: Path,
     *,
-    verify: VerifyConfig | None,
+    verify: VerifyConfig,
     section: str = "sample",
 ) -> SampleSummary:
     """Draw what the policy asks for and the run's store does not hold yet; what it selects goes into the folder ``out``
@@ -232,13 +254,42 @@ def draw(
             write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})
 
     with contextlib.ExitStack() as stack:
-        verifier = stack.enter_context(TraceVerifier(verify, ctx.store)) if verify is not None else None
+        stack.enter_context(_drained(budget))
+        verifier = stack.enter_context(TraceVerifier(verify, ctx.store, background=not sampling.goes_by_verdicts))
         router = stack.enter_context(contextlib.closing(open_teachers()))
         summary = sample(
             prompts, router, teacher, sampling, out, ctx.store, verifier=verifier, budget=budget, progress=progress
         )
     _check_failures(summary, sampling.max_failed_share, f"{section}.max_failed_share")
     return summary
+
+
+@contextlib.contextmanager
+def _drained(budget: BudgetTracker) -> Iterator[None]:
+    """With `drain_s`, the first SIGINT or SIGTERM in the block begins a drain, and a later SIGINT ends it.
+
+    A batch system may signal each process of a job, and the driver of the run passes its own on: two within a second
+    are one.
+    """
+    if not budget.budget.drain_s or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    began: float | None = None
+
+    def handle(number: int, _: object) -> None:
+        nonlocal began
+        if began is None:
+            began = time.monotonic()
+            budget.interrupt()
+        elif number == signal.SIGINT and time.monotonic() - began > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_failures(summary: SampleSummary, largest_share: float, field: str) -> None:

@@ -14,7 +14,7 @@ from distill.models.folder import MODEL
 from distill.runs.artefact import SECOND_ROUND, Artefact
 from distill.runs.facts import FIRST_STUDENT, ExportFacts, Facts, SampleFacts, TeacherShare
 from distill.runs.stage import Stage, StageContext
-from distill.stages.sample import asks_again, draw
+from distill.stages.sample import asks_again, draw, unkeyed_rules
 from licensing.files import link_or_copy, read_rows
 from synth.problems.problem import Prompt
 from synth.problems.prompt_template import PromptTemplate
@@ -34,7 +34,7 @@ class SampleStudent(Stage[SampleFacts]):
     """The files of stage sample, with the student's samples behind the teacher's of the same problem.
 
     No request of the first round is sent again. The id of a student's request holds the digest of its exported folder,
-    and no path. ``settings``: the engine, as that of evaluation. ``verify`` is for a policy that goes by verdicts.
+    and no path. ``settings``: the engine, as that of evaluation. ``verify``: as of stage sample.
     """
 
     appends = (SAMPLE_LOG,)
@@ -42,7 +42,7 @@ class SampleStudent(Stage[SampleFacts]):
     settings: EvaluationSettings
     prompt_template: PromptTemplate | None
     sample: TeacherSampling
-    verify: VerifyConfig | None
+    verify: VerifyConfig
     samples: Artefact[SampleFacts]
     weights: Artefact[ExportFacts]
 
@@ -53,6 +53,13 @@ class SampleStudent(Stage[SampleFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    def keyed_fields(self) -> dict[str, Any]:
+        return super().keyed_fields() | unkeyed_rules(self.sample)
+
+    @property
+    def interrupt_s(self) -> float:
+        return self.sample.drain_s
 
     def runs_again(self, facts: Facts) -> bool:
         """As stage sample, where requests to the student failed."""
@@ -112,6 +119,8 @@ class SampleStudent(Stage[SampleFacts]):
                 "first_failure": summary.failure,
                 "escalated": summary.escalated or self.samples.facts.escalated,
                 "stopped_by_budget": drawn.stopped,
+                "awaited": drawn.awaited or None,
+                "abandoned": drawn.abandoned or None,
                 "student": share,
                 **dict.fromkeys(("teachers", "problems_stopped", "other_models")),  # the first round says that
             }

@@ -78,10 +78,21 @@ class BudgetTracker:
         self._clock = clock
         self._seconds_before = _read_seconds(clock)
         self._started = self._saved = time.monotonic()
+        self._interrupted_at: float | None = None
 
     @property
     def hours(self) -> float:
         return (self._seconds_before + time.monotonic() - self._started) / 3600
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether ``interrupt`` was called."""
+        return self._interrupted_at is not None
+
+    def interrupt(self) -> None:
+        """Set a limit of time `drain_s` seconds from the first call: something else ends the run then."""
+        if self._interrupted_at is None:
+            self._interrupted_at = self.hours
 
     def count(self, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = "") -> None:
         """Add a row's tokens to what was spent."""
@@ -124,6 +135,8 @@ class BudgetTracker:
             return "gpu_hours"
         if budget.money is not None and price(budget, self.spend, hours) >= budget.money:
             return "money"
+        if self._interrupted_at is not None and hours >= self._interrupted_at + budget.drain_s / 3600:
+            return "interrupt"
         return None
 
     def refusing_limit(self) -> str:

@@ -108,7 +108,7 @@ class BudgetConfig(Section):
         0.0,
         ge=0,
         description="So many seconds before a limit of time no request is sent any more: those in flight are awaited "
-        "until the limit.",
+        "until the limit; after SIGINT or SIGTERM so many seconds at most.",
     )
     money: float | None = Field(None, gt=0, description="Limit of the cost, in the currency of the prices.")
     price_per_million_tokens: float = Field(
@@ -137,9 +137,7 @@ class BudgetConfig(Section):
             hours += [self.gpu_hours / self.gpus] if self.gpu_hours else []
             per_hour = self.gpus * self.price_per_gpu_hour
             hours += [self.money / per_hour] if self.money and per_hour else []
-            if not hours:
-                raise ValueError("drain_s needs a limit of time: set hours or gpu_hours, or leave drain_s out")
-            if self.drain_s >= 3600 * min(hours):
+            if hours and self.drain_s >= 3600 * min(hours):
                 raise ValueError(
                     f"drain_s {self.drain_s:g} leaves no time to send a request before the limit of time "
                     f"({3600 * min(hours):g} s): lower drain_s or raise the limit"
@@ -255,6 +253,11 @@ class TeacherSampling(SamplingOptions):
         if isinstance(self.policy, CascadePolicy):
             return self.policy.starts[-1]
         return self.policy.max_samples if isinstance(self.policy, AdaptivePolicy) else self.num_samples
+
+    @property
+    def drain_s(self) -> float:
+        """Seconds for which requests in flight are awaited at the end, see ``BudgetConfig``."""
+        return self.budget.drain_s if self.budget else 0.0
 
     @property
     def goes_by_verdicts(self) -> bool:

@@ -1,13 +1,16 @@
-"""Verification while samples are still being drawn: what an adaptive policy goes by."""
+"""Verification while samples are still being drawn: what an adaptive policy goes by, and what stage verify need not
+do any more after a fixed one."""
 
 from __future__ import annotations
 
-from collections import deque
+import sys
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
+from types import TracebackType
 from typing import Any, Protocol
 
 from synth.sampling.policy import Slot
@@ -17,6 +20,7 @@ from synth.sampling.store import SampleStore
 __all__ = ["Grade", "GradedSample", "OnlineVerification", "SampleVerifier"]
 
 _IN_FLIGHT = 64  # rows in the hands of the verifier; the others wait on the disk
+_END = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,45 +57,85 @@ class GradedSample:
 
 
 class OnlineVerification:
-    """Hands samples to a verifier and collects grades in whatever order they come. Texts wait on the disk."""
+    """Hands samples to a verifier, in a thread of its own, and collects grades in whatever order they come. Texts wait
+    on the disk. A context manager.
 
-    def __init__(self, verifier: SampleVerifier, plan: RequestPlan, store: SampleStore) -> None:
-        self._verifier, self._plan, self._store = verifier, plan, store
-        self._waiting: deque[int] = deque()
-        self._in_flight = 0
+    ``required``: the policy goes by the grades. Where it does not, they are no more than verdicts that stage verify
+    need not compute: nobody waits for them, a verifier that fails ends the verification and not the sampling, and
+    samples without a gold answer, of kind open, or of failed requests are left out. Leaving the block then drops the
+    samples that the verifier has not begun with.
+    """
+
+    def __init__(self, verifier: SampleVerifier, plan: RequestPlan, store: SampleStore, *, required: bool) -> None:
+        self._verifier, self._plan, self._store, self._required = verifier, plan, store, required
+        self._waiting: SimpleQueue[int] = SimpleQueue()
+        self._places = Semaphore(_IN_FLIGHT)
+        self._closing = Event()
+        self._without_grade = 0
         self._done: SimpleQueue[tuple[Slot, Future[Grade]]] = SimpleQueue()
+        self._thread = Thread(target=self._submit, name="online verification", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> OnlineVerification:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._closing.set()
+        self._waiting.put(_END)
+        self._places.release()
+        self._thread.join()
+        if kind is None:  # else the verifier cancels what it has begun with
+            for _ in range(_IN_FLIGHT):
+                self._places.acquire()
 
     @property
     def busy(self) -> bool:
-        """Whether a sample has no grade yet."""
-        return bool(self._waiting or self._in_flight)
+        """Whether a grade is to come that the policy goes by."""
+        return self._required and self._without_grade > 0
 
     def add(self, slot: Slot, row_id: int) -> None:
-        """Verify a sample that is in the store."""
+        """Verify a sample that is in the store, unless only a vote of all of its problem's samples could."""
+        prompt = self._plan.prompts[slot[0]]
+        if prompt.is_answerless:
+            return
+        if not self._required and (prompt.kind == "open" or self._store.finish_reason(row_id) == "error"):
+            return
+        self._without_grade += 1
         number = slot[0] * self._plan.config.most_samples + slot[1]
-        self._waiting.append(number << 40 | row_id)  # one integer: there may be millions after a resume
-        self._submit()
+        self._waiting.put(number << 40 | row_id)  # one integer: there may be millions after a resume
 
     def graded(self, *, block: bool) -> list[GradedSample]:
-        """The samples graded since the last call. ``block`` waits for one where any is in flight. Raises what
-        verifying raised."""
+        """The samples graded since the last call, where the grades are required. ``block`` waits for one where any has
+        no grade yet. Raises what verifying raised."""
         samples: list[GradedSample] = []
-        while self._in_flight and (not self._done.empty() or (block and not samples)):
+        while self._without_grade and (not self._done.empty() or (block and not samples)):
             slot, future = self._done.get()
-            self._in_flight -= 1
-            samples.append(GradedSample(slot, future.result()))
-            self._submit()
+            self._without_grade -= 1
+            if self._required:
+                samples.append(GradedSample(slot, future.result()))
+            elif (error := future.exception()) is not None and not self._closing.is_set():
+                print(f"no further sample is verified while others are drawn: {error!r}", file=sys.stderr)
+                self._closing.set()
         return samples
 
     def _submit(self) -> None:
-        while self._waiting and self._in_flight < _IN_FLIGHT:
-            number, row_id = divmod(self._waiting.popleft(), 1 << 40)
+        while True:
+            waiting = self._waiting.get()
+            self._places.acquire()
+            if waiting == _END or self._closing.is_set():
+                return  # with the place that ``__exit__`` adds
+            number, row_id = divmod(waiting, 1 << 40)
             slot = divmod(number, self._plan.config.most_samples)
             teacher = self._plan.teacher(slot)
             problem = self._plan.prompts[slot[0]].trace_columns()
-            self._in_flight += 1
-            future = self._verifier.grade(problem, self._store.row(row_id), teacher.think_open, teacher.think_close)
+            try:
+                sample = self._store.row(row_id)
+                future = self._verifier.grade(problem, sample, teacher.think_open, teacher.think_close)
+            except Exception as error:  # raised by ``graded``
+                future = Future()
+                future.set_exception(error)
             future.add_done_callback(partial(self._collect, slot))
 
     def _collect(self, slot: Slot, future: Future[Grade]) -> None:
+        self._places.release()
         self._done.put((slot, future))

@@ -69,10 +69,6 @@ class Policy(Protocol):
         ``judged``: False where there is no verdict for or against: a failed request, a verifier's error or time-out."""
         ...
 
-    def uses_verdicts_of(self, problem: int) -> bool:
-        """Whether ``record`` must be called for the samples of a problem."""
-        ...
-
     def skip(self, slot: Slot) -> None:
         """A slot that was issued is not drawn: the budget is spent."""
         ...
@@ -102,9 +98,6 @@ class Fixed:
         self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
     ) -> None:
         raise AssertionError("the fixed policy takes no verdicts")
-
-    def uses_verdicts_of(self, problem: int) -> bool:
-        return False
 
     def skip(self, slot: Slot) -> None:
         return None
@@ -209,9 +202,6 @@ class Adaptive:
         allowed = self._bound(problem, marks)
         if allowed > self._allowed[problem]:
             self._allow(problem, allowed)
-
-    def uses_verdicts_of(self, problem: int) -> bool:
-        return problem not in self._in_full
 
     def skip(self, slot: Slot) -> None:
         self._cut.add(slot[0])
@@ -354,9 +344,6 @@ class Cascade:
                 confirmed = any(before.is_confirmed(problem) for before in self._steps[: number + 1])
                 self._steps[later].open(problem, total, confirmed=confirmed)
                 return
-
-    def uses_verdicts_of(self, problem: int) -> bool:
-        return self._steps[0].uses_verdicts_of(problem)
 
     def skip(self, slot: Slot) -> None:
         self._steps[self._step_of(slot)].skip(slot)

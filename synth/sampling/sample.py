@@ -9,6 +9,7 @@ time. Another recipe in the same run draws only what is new. Requests that faile
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ def sample(
     that goes by verdicts, problem_stops.parquet (``synth.sampling.samples_table``).
 
     Args:
-        verifier: For the policies adaptive and cascade, which cannot do without.
+        verifier: For the policies adaptive and cascade, which cannot do without. With the policy fixed it gives the
+            verdicts that stage verify then finds in its store: as many as it can while samples are drawn.
         budget: For a caller that wants to watch it; has to be made from the same config.
 
     A request that fails is a row with ``finish_reason`` "error" and its reason.
@@ -76,18 +78,23 @@ def sample(
     elif isinstance(config.policy, CascadePolicy):
         policy = Cascade(len(prompts), config.policy, without_gold)
     else:
-        policy, verifier = Fixed(len(prompts), config.num_samples), None
+        policy = Fixed(len(prompts), config.num_samples)
     escalation_tokens = config.escalate.tokens if config.escalate is not None else None
     router = teacher if isinstance(teacher, TeacherRouter) else TeacherRouter([teacher])
     budget = budget or BudgetTracker(config.budget, escalation_tokens=escalation_tokens)
     out.mkdir(parents=True, exist_ok=True)
-    with SampleStore(store) as samples:
-        verification = OnlineVerification(verifier, plan, samples) if verifier else None
+    with contextlib.ExitStack() as stack:
+        samples = stack.enter_context(SampleStore(store))
+        verification: OnlineVerification | None = None
+        if verifier is not None:
+            online = OnlineVerification(verifier, plan, samples, required=config.goes_by_verdicts)
+            verification = stack.enter_context(online)
         sampler = Sampler(plan, policy, router, samples, budget, verification, progress)
         sampler.run()
         summary = write_samples(out, _rows(plan, samples, policy))
         summary.reused, summary.stopped, summary.damaged = sampler.reused, sampler.stopped, samples.damaged
-        summary.awaited, summary.abandoned = sampler.awaited, sampler.abandoned
+        if sampler.stopped is not None:
+            summary.awaited, summary.abandoned = sampler.awaited, sampler.abandoned
     engines = read_engine_info(store / ENGINES)
     if engines:
         pairs = {(name, engine) for name, drawn in summary.teachers.items() for engine in drawn.engines}

@@ -60,7 +60,7 @@ class _Account(TypedDict):
 class Sampler:
     """One run of ``sample()``; see ``run``.
 
-    ``verification``: None where the policy needs no verdicts.
+    ``verification``: None where samples are not verified; its grades are required where the policy needs them.
     """
 
     def __init__(
@@ -93,7 +93,8 @@ class Sampler:
         limit.
 
         Raises what a teacher or the verifier raises, and Refused where a thinking teacher does not think, with
-        everything so far in the store, and all that was paid for.
+        everything so far in the store, and all that was paid for; KeyboardInterrupt once the drain after an
+        interrupt (``BudgetTracker.interrupt``) is over.
         """
         self._count_store()
         try:
@@ -104,14 +105,19 @@ class Sampler:
                 self._report()
             raise
         self._budget.save()
+        if self._budget.interrupted:
+            raise KeyboardInterrupt
 
     def _draw(self) -> None:
         while True:
             self._record_grades(block=False)
             self._check_time()
-            self._feed()
-            if self._change_turns():
-                continue
+            if not self._budget.interrupted:
+                self._feed()
+                if self._change_turns():
+                    continue
+            elif not self._in_flight:
+                return
             if self._in_flight:
                 rows = [self._commit(completion) for completion in self._poll()]
                 for member, row in filter(None, rows):
@@ -340,7 +346,7 @@ class Sampler:
 
     def _accept(self, slot: Slot, row_id: int) -> None:
         self._done += 1
-        if self._verification is not None and self._policy.uses_verdicts_of(slot[0]):
+        if self._verification is not None:
             self._verification.add(slot, row_id)
 
     def _count_store(self) -> None:

@@ -68,10 +68,10 @@ class SampleSummary:
     ``samples_digest``: sha256 over the rows and their texts, in order; equal for equal samples, whatever the order in
     which they came. ``first_completed``, ``last_completed``: epoch seconds of the first and the last of the samples
     that this run's engines gave, or None. ``reused`` samples were in the store before; ``damaged`` lines of the store
-    are no sample rows. ``stopped`` names the limit of the budget that ended sampling, or is None. ``awaited``: requests
-    answered in the drain before a limit of time; ``abandoned``: those in flight at the limit. ``failure``: the reason
-    of the first request that failed. ``other_models``: names under which an endpoint answered that are not the
-    teacher's.
+    are no sample rows. ``stopped`` names the limit of the budget that ended sampling, or is None. ``awaited``: where a
+    limit of time did, requests answered in the drain before it; ``abandoned``: those in flight at the limit.
+    ``failure``: the reason of the first request that failed. ``other_models``: names under which an endpoint answered
+    that are not the teacher's.
     """
 
     rows: int = 0

@@ -14,11 +14,13 @@ from licensing.errors import DistillError
 from synth.sampling.online_verification import Grade
 from synth.verify.config import VerifyConfig
 from synth.verify.format_check import format_fields
-from synth.verify.verdict import Verdict, judged
+from synth.verify.verdict import JUDGED, Verdict, judged
 from synth.verify.verdict_store import VerdictBasis, VerdictStore
 from synth.verify.verifier import Verifier
 
 __all__ = ["TraceVerifier", "verify_row"]
+
+_BACKGROUND_NICE = 10  # a tenth of the processor time that a process of normal priority gets beside it (Linux)
 
 
 def verify_row(problem: Mapping[str, Any], text: str, think_open: str, think_close: str) -> dict[str, Any]:
@@ -31,12 +33,16 @@ class TraceVerifier:
 
     ``reused`` counts verdicts that were in the store, ``verified`` those that were computed. A sample whose request
     failed is not verified: its verdict is `error` with the reason of the request.
+
+    ``background``: verifying must not slow down what else runs on this machine, and nobody waits for it. Its processes
+    have a low priority, and the verdicts `timeout` and `error`, which a busy machine may cause, are not stored.
     """
 
-    def __init__(self, config: VerifyConfig, store: Path) -> None:
+    def __init__(self, config: VerifyConfig, store: Path, *, background: bool = False) -> None:
         self._config = config
+        self._background = background
         self._store = VerdictStore(store)
-        self._verifier = Verifier(config)
+        self._verifier = Verifier(config, nice=_BACKGROUND_NICE if background else 0)
         self._basis = VerdictBasis(config)
         self.reused = 0
 
@@ -104,7 +110,8 @@ class TraceVerifier:
     def _add(self, request_id: str, basis: str, outcome: Future[Verdict], computed: Future[Verdict]) -> None:
         try:
             verdict = computed.result()
-            self._store.add(request_id, basis, verdict)
+            if verdict.verdict in JUDGED or not self._background:
+                self._store.add(request_id, basis, verdict)
         except BaseException as error:  # raised by whoever waits for the verdict
             outcome.set_exception(error)
         else:

@@ -94,15 +94,16 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
 
 
 class Verifier:
-    """Verdicts for rows one at a time, from `config.workers` worker processes. A context manager.
+    """Verdicts for rows one at a time, from `config.workers` worker processes. A context manager. ``nice``: of these
+    processes, see ``WorkerPool``.
 
     Processes and sandboxes start when a row first needs one. Equal jobs share one verdict: the samples of a problem
     often give the same answer, and while it is looked at, the others wait for it.
     """
 
-    def __init__(self, config: VerifyConfig) -> None:
+    def __init__(self, config: VerifyConfig, *, nice: int = 0) -> None:
         self._config = config
-        self._pool = WorkerPool(config.workers, config.memory_mb)
+        self._pool = WorkerPool(config.workers, config.memory_mb, nice=nice)
         self._cache: OrderedDict[bytes, Future[Verdict]] = OrderedDict()
 
     def __enter__(self) -> Verifier:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import Answer, call
 from hostile_endpoint import Call, Endpoint, serving
-from waiting import until
+from waiting import line_count, until
 
 from distill.check.check import Finding, _teacher
 from distill.config.loader import load_recipe
@@ -325,3 +329,44 @@ def test_a_run_that_ends_says_what_it_still_waits_for(tmp_path: Path) -> None:
     )
     (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
     assert len(log.read_text().splitlines()) == 3
+
+
+# --- signals -------------------------------------------------------------------------------------------------------
+
+APART = "from distill.stages.sample import Sample\nSample.takes_accelerator = property(lambda stage: True)\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "first"),
+    [(signal.SIGTERM, ""), (signal.SIGINT, APART)],
+    ids=["in the driver", "in a process of its own"],
+)
+def test_after_a_signal_nothing_is_sent_and_what_is_in_flight_is_awaited(
+    tmp_path: Path, number: signal.Signals, first: str
+) -> None:
+    release = threading.Event()
+
+    def act(call: Call) -> None:
+        release.wait(60)
+        call.answer("<think>I add.</think>\\boxed{4}")
+
+    with serving(act) as endpoint:
+        teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
+        settings = [f"teacher={json.dumps(teacher)}", "sample.budget={drain_s: 60}", "sample.num_samples=1"]
+        arguments = ["run", str(SMOKE), "--runs", str(tmp_path), "--until", "sample"]
+        arguments += [part for setting in settings for part in ("--set", setting)]
+        program = f"import sys\nfrom distill.cli.app import main\n{first}sys.argv[1:] = {arguments!r}\nmain()"
+        process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        until(lambda: endpoint.running == 4, "four requests in flight")
+        process.send_signal(number)
+        time.sleep(0.5)  # the signal has arrived before an answer does
+        release.set()
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "run the same command again to resume" in said
+        sent = len(endpoint.bodies)
+        assert sent <= 5, "four at the endpoint, and one that waited for a place there"
+        assert sum(map(line_count, tmp_path.glob("*/store/samples.jsonl"))) == sent
+        assert call(*arguments).code == 0
+        assert len(endpoint.bodies) == 24

@@ -251,12 +251,13 @@ def test_what_failed_and_what_stopped_sampling_is_in_both_forms_of_the_report(tm
     manifest = run / "stages" / "sample" / "k0" / "manifest.json"
     recorded = json.loads(manifest.read_text())
     recorded["facts"] |= {"finish_reasons": {"error": 3, "stop": 37}, "first_failure": "<b>no credit</b>"}
-    recorded["facts"] |= {"stopped_by_budget": "tokens", "other_models": ["else-8b"]}
+    recorded["facts"] |= {"stopped_by_budget": "hours", "awaited": 1200, "other_models": ["else-8b"]}
     manifest.write_text(json.dumps(recorded))
     made = build_report(run)
     page, text = made.html.read_text(), made.markdown.read_text()
     assert "3 of 40 requests failed, the first: &lt;b&gt;no credit&lt;/b&gt;" in page
     assert "<b>no credit" not in page + text
-    for words in ("3 of 40 requests failed", "stopped by the budget (tokens)", "other models answered: else"):
+    stopped = ("stopped by the budget (hours)", "1,200 requests were awaited before the limit, 0 in flight then")
+    for words in ("3 of 40 requests failed", *stopped, "other models answered: else"):
         assert words in page
         assert words in text

@@ -36,6 +36,7 @@ from licensing.files import read_rows
 from synth.problems.prompt_template import PromptTemplate
 from synth.section import key_dump
 from synth.trace import TraceSet
+from synth.verify.config import VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 PROBLEMS = "prompts={kind: reasoning_gym, task: chain_sum, size: 6, seed: 1}"
@@ -78,7 +79,7 @@ def first_round(tmp_path_factory: pytest.TempPathFactory) -> Artefact[Any]:
     recipe = smoke("teacher.latency_s=0")
     contents = [prompts_fingerprint(recipe.prompts), prompts_fingerprint(recipe.evaluate.prompts)]
     fields = (recipe.prompts, recipe.evaluate.prompts, recipe.teacher, recipe.engine, recipe.sample, contents)
-    return Bench(tmp_path_factory.mktemp("first"), Scripted(str)).run(Sample(*fields, None, False))
+    return Bench(tmp_path_factory.mktemp("first"), Scripted(str)).run(Sample(*fields, recipe.verify, False))
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def weights(tmp_path: Path) -> Artefact[ExportFacts]:
 def second(samples: Artefact[Any], weights: Artefact[Any], *overrides: str, **changes: Any) -> SampleStudent:
     sampling = smoke("train.rounds=2", "train.student_sample={num_samples: 2}", *overrides).student_sampling
     assert sampling is not None
-    fields = {"settings": EvaluationSettings(), "prompt_template": None, "sample": sampling, "verify": None}
+    fields = {"settings": EvaluationSettings(), "prompt_template": None, "sample": sampling, "verify": VerifyConfig()}
     return SampleStudent(**fields | changes, samples=samples, weights=weights)
 
 

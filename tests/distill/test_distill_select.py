@@ -89,7 +89,7 @@ def test_without_the_section_keys_are_what_they_were() -> None:
     assert "select" not in key_dump(TrainConfig())
     assert recipe.digest() != load_recipe(SMOKE, [SELECT]).digest()
     stage = Sample(
-        recipe.prompts, recipe.evaluate.prompts, recipe.teacher, recipe.engine, recipe.sample, [], None, False
+        recipe.prompts, recipe.evaluate.prompts, recipe.teacher, recipe.engine, recipe.sample, [], recipe.verify, False
     )  # fmt: skip
     assert "selection_problems" not in stage.keyed_fields()
 

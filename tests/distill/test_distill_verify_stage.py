@@ -25,9 +25,11 @@ from distill.release.lineage import planned_lineage
 from distill.runs.artefact import Artefact
 from distill.runs.facts import VerifyFacts
 from distill.stages.pipeline import run
+from distill.stages.sample import Sample
 from licensing.audit import audit
 from licensing.errors import InputError
 from synth.parquet_files import read_parquet
+from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEM_STOPS, SAMPLES
 from synth.teachers.config import FakeTeacher
 from synth.verify.config import JudgeConfig, MajorityConfig, VerifyConfig
@@ -73,6 +75,18 @@ def test_a_recipe_that_asks_for_no_more_has_no_more_facts_and_files(tmp_path: Pa
     assert set(artefact.facts.as_json()) == {"rows_in", "rows_out", "verdicts"}
     assert {path.name for path in artefact.path.iterdir()} == {VERDICTS, "manifest.json"}
     assert set(VerifyConfig().model_dump()) == {"workers", "timeout_s", "memory_mb"}, "the stage's key is what it was"
+
+
+def test_the_rules_make_other_samples_only_where_a_policy_goes_by_them() -> None:
+    recipe = load_recipe(SMOKE)
+
+    def key(policy: dict[str, Any], rules: VerifyConfig) -> str:
+        sampling = TeacherSampling.model_validate({"policy": policy})
+        fields = (recipe.prompts, recipe.evaluate.prompts, recipe.teacher, recipe.engine, sampling, [])
+        return Sample(*fields, rules, False).key
+
+    for policy, keys in (({"kind": "fixed"}, 1), ({"kind": "adaptive"}, 2)):
+        assert len({key(policy, VerifyConfig(timeout_s=seconds)) for seconds in (2.0, 3.0)}) == keys
 
 
 @pytest.mark.slow

@@ -301,12 +301,32 @@ def test_a_drain_sends_neither_escalations_nor_second_attempts(
 
 def test_a_drain_is_shorter_than_each_limit_of_time_and_part_of_no_key() -> None:
     assert key_dump(BudgetConfig(hours=1, drain_s=600)) == key_dump(BudgetConfig(hours=1))
-    with pytest.raises(ValueError, match="drain_s needs a limit of time"):
-        BudgetConfig(tokens=1000, drain_s=600)
+    assert BudgetConfig(tokens=1000, drain_s=600), "a signal is a limit of time as well"
     for limit in ({"hours": 1}, {"gpu_hours": 8}, {"money": 20, "price_per_gpu_hour": 2.5}):
         assert BudgetConfig(gpus=8, drain_s=3599, **limit)
         with pytest.raises(ValueError, match=r"drain_s 3600 leaves no time .* \(3600 s\)"):
             BudgetConfig(gpus=8, drain_s=3600, **limit)
+
+
+@pytest.mark.parametrize(("drain_s", "kept"), [(5, 6), (15, 7), (1000, 8)])
+def test_an_interrupt_ends_the_requests_in_flight_after_the_drain_and_sends_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drain_s: int, kept: int
+) -> None:
+    class Interrupted(TimedTeacher):
+        def poll_for(self, seconds: float) -> list[Completion]:
+            done = super().poll_for(seconds)
+            if self.now == 50:
+                budget.interrupt()
+                budget.interrupt()
+            return done
+
+    teacher = Interrupted()
+    monkeypatch.setattr("synth.sampling.budget.time", SimpleNamespace(monotonic=lambda: teacher.now))
+    budget = BudgetTracker(BudgetConfig(drain_s=drain_s))
+    with pytest.raises(KeyboardInterrupt):
+        draw(tmp_path, problems(40), TeacherSampling(), FakeTeacher(model="timed"), teacher, budget=budget)
+    assert max(teacher.sent_at) < 50
+    assert len(stored(tmp_path)) == kept
 
 
 @pytest.mark.parametrize("seconds", [1800, 3500])

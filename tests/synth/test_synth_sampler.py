@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -10,11 +12,16 @@ from typing import Any
 
 import pytest
 from sample_runs import draw, problems, stored
+from waiting import until
 
+from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.online_verification import Grade
 from synth.teachers.config import FakeTeacher
 from synth.teachers.teacher import Completion, Request, Teacher
+from synth.verify.config import VerifyConfig
+from synth.verify.trace_verifier import TraceVerifier
+from synth.verify.verdict_store import VERDICT_LOG
 
 pytestmark = pytest.mark.timeout(60)  # where a slow sample is waited for, the run never ends
 TEACHER = FakeTeacher(model="timed")
@@ -129,3 +136,75 @@ def test_what_the_verifier_raises_ends_the_run_with_every_sample_kept(tmp_path: 
     with pytest.raises(RuntimeError, match="no verifier"):
         draw(tmp_path, problems(3), CONFIG, TEACHER, HeldTeacher(), verifier=Broken())
     assert stored(tmp_path)
+
+
+# --- a fixed policy --------------------------------------------------------------------------------------------------
+
+FIXED = TeacherSampling(num_samples=2)
+
+
+def test_samples_of_a_fixed_policy_are_verified_while_others_are_drawn(tmp_path: Path) -> None:
+    verdicts, teacher = tmp_path / "store" / VERDICT_LOG, HeldTeacher(held=("p9", 1))
+    teacher.released = lambda: verdicts.exists() and verdicts.read_bytes().count(b"\n") == 19
+    with TraceVerifier(VerifyConfig(workers=1), tmp_path / "store", background=True) as verifier:
+        assert draw(tmp_path, problems(10), FIXED, TEACHER, teacher, verifier=verifier).rows == 20
+    ids = [json.loads(line)["request_id"] for line in verdicts.read_bytes().splitlines()]
+    assert len(set(ids)) == len(ids)
+    assert set(ids) <= {row["request_id"] for row in stored(tmp_path)}
+
+
+def test_at_the_end_a_fixed_policy_waits_for_the_verdicts_that_are_being_computed_and_for_no_others(
+    tmp_path: Path,
+) -> None:
+    grader = Grader()
+
+    def give_grades() -> None:
+        until(lambda: len(grader.open) == 64, "64 samples in the hands of the verifier")
+        names = "online verification"
+        until(lambda: all(thread.name != names for thread in threading.enumerate()), "the end of sampling")
+        while grader.open:
+            grader.open.pop()[1].set_result(RIGHT)
+
+    verifier = threading.Thread(target=give_grades)
+    verifier.start()
+    assert draw(tmp_path, problems(100), FIXED, TEACHER, HeldTeacher(), verifier=grader).rows == 200
+    assert grader.open == []
+    assert sum(grader.count.values()) == 64
+    verifier.join()
+
+
+def test_where_verifying_fails_a_fixed_policy_samples_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Broken(Grader):
+        def grade(self, *_: Any) -> Future[Grade]:
+            raise RuntimeError("no verifier")
+
+    assert draw(tmp_path, problems(100), FIXED, TEACHER, HeldTeacher(room=1), verifier=Broken()).rows == 200
+    assert capfd.readouterr().err.count("no verifier") == 1
+
+
+def test_of_a_fixed_policy_nothing_is_verified_that_has_no_gold_answer_or_no_answer(tmp_path: Path) -> None:
+    class Failing(HeldTeacher):
+        def poll_for(self, seconds: float) -> list[Completion]:
+            done = super().poll_for(seconds)
+            return [Completion(one.request_id, "", "error", None, None, "refused") for one in done]
+
+    grader = Grader()
+    grader.decide = lambda name, count: RIGHT
+    without = [Prompt(id="o", prompt="Hi!", kind="open", source="s")]
+    unanswered = {"id": "m", "prompt": "1 + 1?", "kind": "math", "source": "s"}
+    without.append(Prompt.model_validate(unanswered, context={"answerless": True}))
+    draw(tmp_path, without, FIXED, TEACHER, HeldTeacher(), verifier=grader)
+    draw(tmp_path, problems(3), FIXED, TEACHER, Failing(), verifier=grader)
+    assert grader.count == {}
+    draw(tmp_path, problems(3), FIXED, TEACHER, HeldTeacher(), verifier=grader)
+    assert grader.count.keys() <= {"p0", "p1", "p2"}
+
+
+def test_a_verdict_that_a_busy_machine_may_cause_is_left_to_stage_verify(tmp_path: Path) -> None:
+    sample = {"request_id": "a", "text": "2", "finish_reason": "stop", "error": None}
+    for background in (True, False):
+        store = tmp_path / str(background)
+        with TraceVerifier(VerifyConfig(workers=1), store, background=background) as verifier:
+            verdict = verifier.submit({"kind": "unknown"}, sample, "<think>", "</think>").result()
+        assert verdict.verdict == "error"
+        assert (store / VERDICT_LOG).read_bytes().count(b"\n") == (not background)

@@ -220,7 +220,7 @@ def test_a_system_without_memory_limits_starts_all_the_same() -> None:
         "import os, resource, sys\nfrom synth import worker_pool\n"
         "def refuse(kind, limits):\n    if kind == resource.RLIMIT_AS: raise ValueError('no such limit')\n"
         "resource.setrlimit, sys.platform = refuse, 'darwin'\n"
-        "worker_pool._start(512, os.getppid(), '.')\n"
+        "worker_pool._start(512, 0, os.getppid(), '.')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
