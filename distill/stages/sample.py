@@ -49,9 +49,9 @@ class Sample(Stage[SampleFacts]):
     engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
     problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify``: by
     these rules samples are verified while others are drawn; without such a policy they decide nothing, and are in no
-    key. ``code``: for gold answers that are programs (None: the defaults). ``allow_missing_gold``: a majority vote gives
-    the answers. Where ``on_policy`` has several teachers, problems that do not fit them (``require_routes``) are refused
-    before a request is sent.
+    key. ``code``: for gold answers that are programs (None: the defaults). ``allow_missing_gold``: a majority vote
+    gives the answers. Where ``on_policy`` has several teachers, problems that do not fit them (``require_routes``) are
+    refused before a request is sent.
     """
 
     appends = (SAMPLE_LOG, LOGPROBS)

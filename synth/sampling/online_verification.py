@@ -96,7 +96,7 @@ class OnlineVerification:
     def add(self, slot: Slot, row_id: int) -> None:
         """Verify a sample that is in the store, unless only a vote of all of its problem's samples could."""
         prompt = self._plan.prompts[slot[0]]
-        if prompt.is_answerless:
+        if prompt.lacks_gold:
             return
         if not self._required and (prompt.kind == "open" or self._store.finish_reason(row_id) == "error"):
             return

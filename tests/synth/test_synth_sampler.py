@@ -192,7 +192,7 @@ def test_of_a_fixed_policy_nothing_is_verified_that_has_no_gold_answer_or_no_ans
     grader.decide = lambda name, count: RIGHT
     without = [Prompt(id="o", prompt="Hi!", kind="open", source="s")]
     unanswered = {"id": "m", "prompt": "1 + 1?", "kind": "math", "source": "s"}
-    without.append(Prompt.model_validate(unanswered, context={"answerless": True}))
+    without.append(Prompt.model_validate(unanswered, context={"allow_missing_gold": True}))
     draw(tmp_path, without, FIXED, TEACHER, HeldTeacher(), verifier=grader)
     draw(tmp_path, problems(3), FIXED, TEACHER, Failing(), verifier=grader)
     assert grader.count == {}
