@@ -37,7 +37,8 @@ from synth.verify.verify_traces import VERDICTS, verdicts_schema
 FAST = LabelConfig(languages=None, secrets=False, near_duplicates=None)
 """Labels that load no model."""
 
-_PROBLEM = ("messages", "answer", "kind", "source", "license", "extra", "task", "entry")
+_PROBLEM = ("messages", "answer", "kind", "source", "license", "extra")
+_OF_REASONING_GYM = ("task", "entry")
 _SAMPLE = ("text", "finish_reason", "error", "prompt_tokens", "completion_tokens", "engine")
 
 
@@ -109,7 +110,9 @@ def write_tables(
         for row in rows:
             if row["problem_id"] not in problems:
                 problems.add(row["problem_id"])
-                problem_rows.write(json_line({"id": row["problem_id"], **{key: row.get(key) for key in _PROBLEM}}))
+                columns = {key: row.get(key) for key in _PROBLEM}
+                columns |= {key: row[key] for key in _OF_REASONING_GYM if key in row}
+                problem_rows.write(json_line({"id": row["problem_id"], **columns}))
             texts.write(json_line({"request_id": row["request_id"], **{key: row[key] for key in _SAMPLE}}))
             samples.append({name: row.get(name) for name in samples_schema().names})
             verdicts.append(
