@@ -243,7 +243,8 @@ def test_in_one_process_with_a_program_unittest_is_as_it_was_before_it(attack: s
     program = "class V:\n    def __init__(s, x): s.x = x * {}"
     assert attempt(program.format("x"), tests, mode="in_process").passed
     forged = f"import unittest, unittest.case\n{UNITTEST[attack]}\n{program.format(0)}"
-    assert attempt(forged, tests, mode="in_process").verdict == "wrong"
+    wrong = attempt(forged, tests, mode="in_process")
+    assert (wrong.verdict, "test_a (__main__.T.test_a): AssertionError: 0 != 9" in str(wrong.reason)) == ("wrong", True)
 
 
 PYTEST = {

@@ -9,7 +9,6 @@ import ast
 import asyncio
 import importlib
 import inspect
-import io
 import sys
 import tempfile
 import types
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "MODULE", "Failed", "Untestable", "are_for_pytest", "failure_text", "import_modules", "imported_modules",
+    "MODULE", "Untestable", "are_for_pytest", "failure_text", "import_modules", "imported_modules",
     "not_apart", "parse", "run", "run_pytest",
 ]  # fmt: skip
 
@@ -37,10 +36,6 @@ class Untestable(Exception):
 
 def not_apart(why: str) -> Untestable:
     return Untestable(f"these tests cannot run apart from the program: {why}", needs_in_process=True)
-
-
-class Failed(Exception):
-    """A test did not pass."""
 
 
 def parse(tests: list[str]) -> list[ast.Module]:
@@ -195,10 +190,12 @@ def _run_cases(cases: list[type[unittest.TestCase]]) -> None:
     if not cases:
         return
     suite = unittest.TestSuite(unittest.defaultTestLoader.loadTestsFromTestCase(case) for case in cases)
-    text = io.StringIO()
-    result = unittest.TextTestRunner(stream=text).run(suite)
+    result = suite.run(unittest.TestResult())
+    for test, text in (*result.errors, *result.failures):
+        error = next(line for line in text.splitlines()[1:] if not line.startswith(" "))  # below the traceback
+        raise AssertionError(f"{test}: {error}")
     if not result.wasSuccessful() or result.testsRun <= len(result.skipped):
-        raise Failed(text.getvalue()[-2000:])
+        raise AssertionError("every test was skipped, or passed where it had to fail")
 
 
 def failure_text(err: BaseException) -> str:
