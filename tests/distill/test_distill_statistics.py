@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import evalsig.inference as evalsig
 import numpy as np
 import pytest
-from bench.interval_coverage import Families, Pairs, mean_coverage, paired_coverage, wilson_coverage
+from bench.interval_coverage import (
+    Families,
+    Pairs,
+    attainable_coverage,
+    mean_coverage,
+    paired_coverage,
+    wilson_coverage,
+)
 from scipy import stats
 
 from distill.evaluate.statistics import (
@@ -38,6 +46,13 @@ def test_no_success_is_not_a_score_of_exactly_zero() -> None:
     assert low == 0
     assert high == pytest.approx(1.96**2 / (152 + 1.96**2), rel=1e-3)  # Wilson's bound in closed form
     assert proportion_interval(152, 152) == pytest.approx((1 - high, 1 - low))
+
+
+@pytest.mark.parametrize(("n", "p"), [(50, 0.005), (50, 0.02), (150, 0.005)])
+def test_where_few_successes_are_expected_the_interval_of_a_score_covers_as_nearly_as_any(n: int, p: float) -> None:
+    attainable = attainable_coverage(stats.binom.pmf(np.arange(n + 1), n, p))
+    assert wilson_coverage(n, p) == pytest.approx(attainable, abs=1e-12)
+    assert (n > 50) == (0.93 <= attainable <= 0.97)
 
 
 @pytest.mark.slow
@@ -83,12 +98,16 @@ def test_without_any_success_a_family_counts_as_one_problem() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "pairs",
-    [Pairs(n=150, gained=0.1, lost=0.05), Pairs(n=500, gained=0.2, lost=0.1, size=10, icc=0.5)],
+    [
+        Pairs(n=150, gained=0.1, lost=0.05),
+        Pairs(n=500, gained=0.2, lost=0.1, size=10, icc=0.5),
+        Pairs(n=150, gained=0.2, lost=0.1, size=5, icc=0.5, samples=4, item_icc=0.5),
+    ],
     ids=str,
 )
 def test_the_interval_of_a_difference_covers_the_truth_and_its_test_keeps_its_level(pairs: Pairs) -> None:
     assert 0.93 < paired_coverage(pairs, 250, seed=2).covered < 0.985
-    null = Pairs(n=pairs.n, gained=pairs.gained, lost=pairs.gained, size=pairs.size, icc=pairs.icc)
+    null = replace(pairs, lost=pairs.gained)
     assert paired_coverage(null, 250, seed=3).rejected < 0.075
 
 
