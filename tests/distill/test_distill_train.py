@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -651,37 +652,49 @@ def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undistu
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
+def test_a_training_killed_at_random_ends_with_the_losses_and_bytes_of_one_left_alone(
     start: Path, rows: Rows, tmp_path: Path, method: str
 ) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    draw = random.Random(seed)
     config = student(method, num_train_epochs=6)
-    run(config, start, rows, tmp_path / "alone")
+    alone = run(config, start, rows, tmp_path / "alone")
+    (place := tmp_path / "killed").mkdir()
+    step, saved = draw.randint(1, alone.steps), draw.randrange(2, alone.steps, 2)
+    folder, events, newest = draw.choice(
+        [
+            ("", 1, [(step - 1) // 2 * 2]),  # in a step
+            (place / "checkpoints" / f"checkpoint-{saved}", 20, [saved - 2, saved]),  # while it is written
+            (place / "out", 16, [alone.steps]),
+        ]
+    )
+    event = draw.randrange(events)
+    print(f"seed {seed}: killed at step {step}" if not folder else f"seed {seed}: at event {event} of {folder}")
     code = textwrap.dedent(
         """
-        import json, sys, time
+        import itertools, json, os, signal, sys
         from pathlib import Path
         from distill.config.recipe import StudentConfig
         from distill.train.sft import train_sft
-        config, start, rows, place = sys.argv[1:]
-        def stop_at_seven(done, total=None, note=""):
-            print("step", done, flush=True)
-            if done >= 7:
-                time.sleep(1000)
+        config, start, rows, place, step, folder, event = sys.argv[1:]
+        events = itertools.count()
+        def die_while_writing(name, values):
+            if folder and name in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+                if str(values[0]).startswith(folder) and next(events) == int(event):
+                    os.kill(os.getpid(), signal.SIGKILL)
+        def die_at_step(done, total=None, note=""):
+            if not folder and done == int(step):
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(die_while_writing)
         train_sft(StudentConfig.model_validate_json(config), Path(start), json.loads(rows), Path(place, "out"),
-                  Path(place, "checkpoints"), stop_at_seven, rows_digest=rows, metrics=Path(place, "metrics.jsonl"))
+                  Path(place, "checkpoints"), die_at_step, rows_digest=rows, metrics=Path(place, "metrics.jsonl"))
         """
     )
-    place = tmp_path / "killed"
-    place.mkdir()
-    command = [sys.executable, "-c", code, config.model_dump_json(), str(start), json.dumps(rows), str(place)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("step ") and int(line.removeprefix("step ")) >= 7:  # libraries print there, too
-                break
-        process.send_signal(signal.SIGKILL)
-    assert not (place / "out").exists()
+    arguments = (config.model_dump_json(), start, json.dumps(rows), place, step, folder, event)
+    killed = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=False)
+    assert killed.returncode == -signal.SIGKILL
 
     resumed = run(config, start, rows, place)
-    assert resumed.resumed_from >= 4
+    assert resumed.resumed_from in newest
+    assert resumed.history == alone.history
     assert contents(place / "out") == contents(tmp_path / "alone" / "out")
