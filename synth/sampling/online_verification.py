@@ -50,9 +50,10 @@ class SampleVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GradedSample:
-    """A sample, by its slot (problem, sample index), and its grade."""
+    """A sample, by its slot (problem, sample index) and its row in the store, and its grade."""
 
     slot: Slot
+    row_id: int
     grade: Grade
 
 
@@ -72,7 +73,7 @@ class OnlineVerification:
         self._places = Semaphore(_IN_FLIGHT)
         self._closing = Event()
         self._without_grade = 0
-        self._done: SimpleQueue[tuple[Slot, Future[Grade]]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Slot, int, Future[Grade]]] = SimpleQueue()
         self._thread = Thread(target=self._submit, name="online verification", daemon=True)
         self._thread.start()
 
@@ -109,10 +110,10 @@ class OnlineVerification:
         no grade yet. Raises what verifying raised."""
         samples: list[GradedSample] = []
         while self._without_grade and (not self._done.empty() or (block and not samples)):
-            slot, future = self._done.get()
+            slot, row_id, future = self._done.get()
             self._without_grade -= 1
             if self._required:
-                samples.append(GradedSample(slot, future.result()))
+                samples.append(GradedSample(slot, row_id, future.result()))
             elif (error := future.exception()) is not None and not self._closing.is_set():
                 print(f"no further sample is verified while others are drawn: {error!r}", file=sys.stderr)
                 self._closing.set()
@@ -134,8 +135,8 @@ class OnlineVerification:
             except Exception as error:  # raised by ``graded``
                 future = Future()
                 future.set_exception(error)
-            future.add_done_callback(partial(self._collect, slot))
+            future.add_done_callback(partial(self._collect, slot, row_id))
 
-    def _collect(self, slot: Slot, future: Future[Grade]) -> None:
+    def _collect(self, slot: Slot, row_id: int, future: Future[Grade]) -> None:
         self._places.release()
-        self._done.put((slot, future))
+        self._done.put((slot, row_id, future))

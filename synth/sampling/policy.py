@@ -63,10 +63,18 @@ class Policy(Protocol):
         ...
 
     def record(
-        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+        self,
+        slot: Slot,
+        correct: bool,
+        answer: str | None,
+        *,
+        matches_gold: bool = False,
+        judged: bool = True,
+        tokens: int = 0,
     ) -> None:
         """The verdict of a slot. ``matches_gold``: its answer does, though the sample may not count as correct.
-        ``judged``: False where there is no verdict for or against: a failed request, a verifier's error or time-out."""
+        ``judged``: False where there is no verdict for or against: a failed request, a verifier's error or time-out.
+        ``tokens``: what the sample took; 0 where unknown."""
         ...
 
     def skip(self, slot: Slot) -> None:
@@ -95,7 +103,14 @@ class Fixed:
         return divmod(self._issued - 1, self.limit)
 
     def record(
-        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+        self,
+        slot: Slot,
+        correct: bool,
+        answer: str | None,
+        *,
+        matches_gold: bool = False,
+        judged: bool = True,
+        tokens: int = 0,
     ) -> None:
         raise AssertionError("the fixed policy takes no verdicts")
 
@@ -133,8 +148,9 @@ class Adaptive:
     ``sampled_in_full``: problems that get ``max_samples`` samples whatever the verdicts; none is needed for them.
     ``opened``: False for a later teacher of a cascade, which gets only the problems that ``open`` names.
 
-    **Order.** New problems first, in their order; then those with the fewest further samples by expectation,
-    (missing) * (n + 2) / (correct + 1), the posterior mean under a uniform prior (Laplace).
+    **Order.** New problems first, in their order; then those with the fewest further tokens by expectation: the mean of
+    the problem's samples so far (of all problems', where it has none), times (missing) * (n + 2) / (correct + 1)
+    further samples, by the posterior mean under a uniform prior (Laplace).
 
     Memory: about 200 bytes a problem with samples, and 9 a sample until its first correct one.
     """
@@ -158,6 +174,8 @@ class Adaptive:
         self._suspects: set[int] = set()
         self._confirmed: set[int] = set()  # a sample that does not count as correct matches their gold
         self._cut: set[int] = set()
+        self._tokens = array("Q", bytes(8 * problems))
+        self._all_tokens = self._all_verdicts = 0
         self._fresh = 0
         self._waiting: list[tuple[float, int]] = []
 
@@ -183,7 +201,14 @@ class Adaptive:
         return None
 
     def record(
-        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+        self,
+        slot: Slot,
+        correct: bool,
+        answer: str | None,
+        *,
+        matches_gold: bool = False,
+        judged: bool = True,
+        tokens: int = 0,
     ) -> None:
         problem, index = slot
         marks = self._marks.setdefault(problem, bytearray())
@@ -192,6 +217,9 @@ class Adaptive:
         if marks[index]:
             return
         marks[index] = _CORRECT if correct else _WRONG if judged else _UNJUDGED
+        self._tokens[problem] += tokens
+        self._all_tokens += tokens
+        self._all_verdicts += 1
         if matches_gold and not correct:
             self._confirmed.add(problem)
         if correct or matches_gold:
@@ -252,8 +280,9 @@ class Adaptive:
     def _allow(self, problem: int, samples: int) -> None:
         self._allowed[problem] = samples
         marks = self._marks.get(problem, b"")
-        good = marks.count(_CORRECT)
-        expected = (self._target(problem) - good) * (len(marks) + 2) / (good + 1)
+        good, verdicts = marks.count(_CORRECT), len(marks) - marks.count(_NONE)
+        mean = self._tokens[problem] / verdicts if verdicts else self._all_tokens / max(1, self._all_verdicts)
+        expected = max(1.0, mean) * (self._target(problem) - good) * (verdicts + 2) / (good + 1)
         heapq.heappush(self._waiting, (expected, problem))
 
     def _issue(self, problem: int) -> Slot:
@@ -329,12 +358,24 @@ class Cascade:
         return None
 
     def record(
-        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+        self,
+        slot: Slot,
+        correct: bool,
+        answer: str | None,
+        *,
+        matches_gold: bool = False,
+        judged: bool = True,
+        tokens: int = 0,
     ) -> None:
         (problem, _), number = slot, self._step_of(slot)
         step = self._steps[number]
         step.record(
-            (problem, slot[1] - self._starts[number]), correct, answer, matches_gold=matches_gold, judged=judged
+            (problem, slot[1] - self._starts[number]),
+            correct,
+            answer,
+            matches_gold=matches_gold,
+            judged=judged,
+            tokens=tokens,
         )
         if not step.is_final(problem):
             return

@@ -387,7 +387,12 @@ class Sampler:
         for sample in self._verification.graded(block=block):
             grade = sample.grade
             self._policy.record(
-                sample.slot, grade.correct, grade.answer, matches_gold=grade.matches_gold, judged=grade.judged
+                sample.slot,
+                grade.correct,
+                grade.answer,
+                matches_gold=grade.matches_gold,
+                judged=grade.judged,
+                tokens=self._store.completion_tokens(sample.row_id),
             )
 
     def _check_time(self) -> None:

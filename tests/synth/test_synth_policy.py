@@ -220,3 +220,12 @@ def test_settings_that_cannot_be_reached_are_refused() -> None:
     for wrong in ({"target_correct": 5, "max_samples": 4}, {"first": 20, "max_samples": 4}):
         with pytest.raises(ValueError, match=r"max_samples|lower it"):
             AdaptivePolicy.model_validate(wrong)
+
+
+def test_of_equally_hard_problems_the_one_with_short_answers_comes_first() -> None:
+    policy = Adaptive(3, AdaptivePolicy(target_correct=1, max_samples=4, suspect_after=None))
+    slots = [policy.next() for _ in range(3)]
+    for slot, tokens in zip(slots, (900, 30, 300), strict=True):
+        assert slot is not None
+        policy.record(slot, False, None, tokens=tokens)
+    assert [policy.next() for _ in range(3)] == [(1, 1), (2, 1), (0, 1)]
