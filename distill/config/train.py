@@ -89,7 +89,23 @@ class RoutedTeacher(LogitsTeacher):
         return all(condition.holds(value_of(path, problem)) for path, condition in self.where.items())
 
 
-class OnPolicyConfig(Section):
+class _Distillation(Section):
+    """What both kinds of distillation have; a row is a trace, or an answer of the student."""
+
+    batch_size: int = Field(16, ge=1, description="Rows in one optimiser step: traces, or answers of the student.")
+    micro_batch_size: int = Operational(
+        4, ge=1, description="Most rows in one forward pass; the largest divisor of `batch_size` is taken."
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="Learning rate of the optimiser; constant.")
+
+    @property
+    def in_one_pass(self) -> int:
+        """Rows in a forward pass: `batch_size` is a multiple of it."""
+        most = min(self.micro_batch_size, self.batch_size)
+        return max(n for n in range(1, most + 1) if self.batch_size % n == 0)
+
+
+class OnPolicyConfig(_Distillation):
     """On-policy distillation: the student answers, and learns the teacher's distribution on its own answers."""
 
     teacher: LogitsTeacher | None = Field(None, description="The model whose distribution is learnt.")
@@ -111,11 +127,6 @@ class OnPolicyConfig(Section):
         "alike, over the tokens of the same text. Needs `beta` between 0 and 1.",
     )
     steps: int = Field(100, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(16, ge=1, description="Answers in one optimiser step.")
-    micro_batch_size: int = Operational(
-        4, ge=1, description="Most answers in one forward pass; the largest divisor of `batch_size` is taken."
-    )
-    learning_rate: float = Field(1e-5, gt=0, description="Learning rate of the optimiser; constant.")
     beta: float = Field(
         1.0, ge=0, le=1, description="Divergence: 1 is the reverse KL, 0 the forward KL, between them Jensen-Shannon."
     )
@@ -191,31 +202,12 @@ class OnPolicyConfig(Section):
         """Whether each teacher stands behind a server."""
         return bool(self.teachers) or (self.teacher is not None and self.teacher.url is not None)
 
-    @property
-    def in_one_pass(self) -> int:
-        """Answers in a forward pass: `batch_size` is a multiple of it."""
-        return _largest_divisor(self.batch_size, self.micro_batch_size)
 
-
-def _largest_divisor(number: int, most: int) -> int:
-    return max(n for n in range(1, min(most, number) + 1) if number % n == 0)
-
-
-class LogitsConfig(Section):
+class LogitsConfig(_Distillation):
     """Distillation on the log-probabilities that `sample.logprobs` keeps of the teacher's own traces: the forward KL
     over the teacher's likeliest tokens, and all others as one."""
 
     num_train_epochs: float = Field(1.0, gt=0, description="Passes over the traces.")
-    batch_size: int = Field(16, ge=1, description="Traces in one optimiser step.")
-    micro_batch_size: int = Operational(
-        4, ge=1, description="Most traces in one forward pass; the largest divisor of `batch_size` is taken."
-    )
-    learning_rate: float = Field(1e-5, gt=0, description="Learning rate of the optimiser; constant.")
-
-    @property
-    def in_one_pass(self) -> int:
-        """Traces in a forward pass: `batch_size` is a multiple of it."""
-        return _largest_divisor(self.batch_size, self.micro_batch_size)
 
 
 class SelectConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from distill.config.recipe import Recipe, StudentConfig
 from distill.config.train import LogitsTeacher, TrainConfig
@@ -13,9 +13,11 @@ from licensing.license_files import is_license_file, is_notice_file
 from synth.labels.config import DecontaminateConfig
 from synth.persona.config import RewriterConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
-from synth.teachers.config import TeacherConfig
+from synth.teachers.config import TeacherFields
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.verify.config import VerifyConfig
+
+T = TypeVar("T", bound=TeacherFields | LogitsTeacher)
 
 WHOLE_BELOW = 16 << 20
 EDGE = 1 << 20
@@ -111,23 +113,16 @@ def pinned_train(recipe: Recipe) -> TrainConfig:
     train, on_policy = recipe.train, recipe.train.on_policy
     if on_policy is None:
         return train
-    pinned: dict[str, Any] = {"teachers": tuple(map(_pinned_folder, on_policy.teachers))}
+    pinned: dict[str, Any] = {"teachers": tuple(map(_pinned, on_policy.teachers))}
     if on_policy.teacher is not None:
-        pinned["teacher"] = _pinned_folder(on_policy.teacher)
+        pinned["teacher"] = _pinned(on_policy.teacher)
     return train.model_copy(update={"on_policy": on_policy.model_copy(update=pinned)})
 
 
-def _pinned_folder(teacher: LogitsTeacher) -> LogitsTeacher:
-    if teacher.revision is not None:
-        return teacher
-    content = fingerprint(Path(teacher.model).expanduser())
-    return teacher.model_copy(update={"revision": f"content-{content[:16]}" if content else None})
-
-
-def _pinned(teacher: TeacherConfig) -> TeacherConfig:
-    if teacher.revision is None and (content := fingerprint(Path(teacher.model))):
-        pinned: TeacherConfig = teacher.model_copy(update={"revision": f"content-{content[:16]}"})
-        return pinned
+def _pinned(teacher: T) -> T:
+    """With the content of its folder as a revision, where it has a folder and no revision."""
+    if teacher.revision is None and (content := fingerprint(Path(teacher.model).expanduser())):
+        return cast("T", teacher.model_copy(update={"revision": f"content-{content[:16]}"}))
     return teacher
 
 

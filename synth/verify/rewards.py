@@ -29,7 +29,7 @@ from synth.verify.format_check import format_fields
 from synth.verify.verdict import Verdict, judged
 from synth.verify.verifier import Verifier
 
-__all__ = ["NoVerdict", "trl_reward", "verifiers_reward", "verl_reward"]
+__all__ = ["NotJudged", "trl_reward", "verifiers_reward", "verl_reward"]
 
 Settings = VerifyConfig | Mapping[str, Any] | None
 
@@ -37,7 +37,7 @@ _COLUMNS = (*PROBLEM_COLUMNS, "gold", "think_open", "think_close")
 _LOCK = threading.Lock()  # verl calls from several threads, and a Verifier takes rows from one
 
 
-class NoVerdict(Exception):
+class NotJudged(Exception):
     """There is no verdict on a rollout; the text says why."""
 
 
@@ -93,7 +93,7 @@ async def verifiers_reward(task: Any, trace: Any, *, verify: Settings = None) ->
 
     The response is the last answer of the trace, with the thinking that its client split off.
 
-    Raises NoVerdict: verifiers counts it as an error of the rollout and trains nothing on it.
+    Raises NotJudged: verifiers counts it as an error of the rollout and trains nothing on it.
     """
     config = _config(verify)
     problem = task.model_dump()
@@ -101,7 +101,7 @@ async def verifiers_reward(task: Any, trace: Any, *, verify: Settings = None) ->
     verdict = await asyncio.wrap_future(_submit(row, config))
     reward = _reward(row, verdict, config)
     if reward is None:
-        raise NoVerdict(verdict.reason or f"kind {row['kind']} has nothing to verify")
+        raise NotJudged(verdict.reason or f"kind {row['kind']} has nothing to verify")
     return reward
 
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from synth.verify.config import VerifyConfig
-from synth.verify.rewards import NoVerdict, trl_reward, verifiers_reward, verl_reward
+from synth.verify.rewards import NotJudged, trl_reward, verifiers_reward, verl_reward
 from synth.verify.verifier import verify_rows
 
 RIGHT, WRONG = "<think>2 + 3</think>\\boxed{5}", "<think>2 + 3</think>\\boxed{6}"
@@ -77,7 +77,7 @@ def test_a_row_that_is_not_judged_has_no_reward() -> None:
     assert metrics == {"not_judged": 0.5}
     assert of_verl(RIGHT, None) == {"score": 0.0, "acc": 0.0, "judged": 0.0}
     assert of_verl(WRONG) == {"score": 0.0, "acc": 0.0, "judged": 1.0}
-    with pytest.raises(NoVerdict, match="no gold answer"):
+    with pytest.raises(NotJudged, match="no gold answer"):
         of_verifiers(AssistantMessage(content=RIGHT), TaskData(answer=None))
 
 
