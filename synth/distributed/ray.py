@@ -8,6 +8,10 @@ of a replica that counted as dead is dropped if the request has been answered si
 once. Ray repeats a call whose connection broke (``max_task_retries``), and both methods of a replica are idempotent.
 Ray's health checks decide when an unreachable replica is dead.
 
+**Prefixes.** Each replica has a queue: the requests of one problem are in the same one, so that an engine's prefix
+cache knows the prompt. A replica with free slots takes from its own, and where that is empty from the longest. A
+quarter more requests than the replicas take wait in the queues, so that there is a choice.
+
 **Several nodes.** A replica over several nodes is a placement group with one bundle a node. The actor in the first one
 is the replica; each further one (``_Share``) runs its node's share of the engine from the first request on. They live
 and die together: where one dies, all are ended and the replica starts again, on other nodes if need be.
@@ -57,6 +61,7 @@ from synth.teachers.config import (
     TransformersTeacher,
     VllmTeacher,
 )
+from synth.teachers.endpoint import home_of
 from synth.teachers.teacher import Completion, Request, Teacher
 
 __all__ = ["RayTeacher"]
@@ -113,7 +118,8 @@ class RayTeacher(Teacher):
         self._replicas = [_ReplicaState() for _ in range(config.replicas)]
         self._calls: dict[Any, tuple[_ReplicaState, str]] = {}  # object reference -> replica and method
         self._in_flight: dict[str, Request] = {}  # submitted and not returned by poll
-        self._queue: deque[Request] = deque()
+        self._places = [str(number) for number in range(config.replicas)]
+        self._queues: dict[str, deque[Request]] = {place: deque() for place in self._places}
         self._suspects: dict[int, deque[Request]] = {}  # by deaths
         self._deaths: Counter[str] = Counter()
         self._completions: list[Completion] = []
@@ -124,19 +130,20 @@ class RayTeacher(Teacher):
 
     @property
     def capacity(self) -> int:
-        """The limits of all replicas, less the requests in flight.
+        """The limits of all replicas, with the queues' quarter where there are several, less the requests in flight.
 
         A replica that has not joined yet counts with an estimate, so that its requests are ready when it joins.
         """
         estimate = _expected_limit(self._teacher)
         limits = sum(r.limit if r.answered else max(r.limit, estimate) for r in self._replicas if not r.abandoned)
-        return max(0, limits - len(self._in_flight))
+        queued = limits // 4 if len(self._replicas) > 1 else 0
+        return max(0, limits + queued - len(self._in_flight))
 
     def submit(self, request: Request) -> None:
         if self._ray is None:
             self._join()
         self._in_flight[request.request_id] = request
-        self._queue.append(request)
+        self._queues[home_of(request, self._places)].append(request)
 
     def poll(self) -> list[Completion]:
         return self.poll_for(math.inf)
@@ -182,8 +189,10 @@ class RayTeacher(Teacher):
             self._end(replica)
         self._replicas = [_ReplicaState() for _ in self._replicas]
         self._calls, self._completions = {}, []
-        for requests in (self._in_flight, self._queue, self._suspects, self._deaths):
+        for requests in (self._in_flight, self._suspects, self._deaths):
             requests.clear()
+        for queue in self._queues.values():
+            queue.clear()
         if self._owns_cluster:
             self._ray.shutdown()
         self._ray = None
@@ -308,7 +317,9 @@ class RayTeacher(Teacher):
                     if not self._suspects[deaths]:
                         del self._suspects[deaths]
                     return request
-        return self._queue.popleft() if self._queue else None
+        own = self._queues[self._places[self._replicas.index(replica)]]
+        queue = own or max(self._queues.values(), key=len)
+        return queue.popleft() if queue else None
 
     # --- deaths ------------------------------------------------------------------------------------------------------
 
@@ -352,7 +363,7 @@ class RayTeacher(Teacher):
             self._suspects.setdefault(deaths, deque()).append(request)
         else:
             del self._deaths[name]
-            self._queue.appendleft(request)
+            self._queues[home_of(request, self._places)].appendleft(request)
 
     def _end(self, replica: _ReplicaState) -> None:
         """End its actors, and give its nodes back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from licensing.errors import MissingDependency
 from synth.teachers.config import OpenAITeacher
 from synth.teachers.teacher import Request
 
-__all__ = ["Endpoint", "EndpointProvider", "RemoteEndpoint", "endpoints_of"]
+__all__ = ["Endpoint", "EndpointProvider", "RemoteEndpoint", "endpoints_of", "home_of"]
 
 _REST_S, _DOWN_S = 1.0, 30.0  # before an address that failed a request, or is down, gets another one
 _MOST_OF_MEAN = 1.25  # of requests in flight, at one of several addresses
@@ -79,8 +79,8 @@ class RemoteEndpoint:
         up = self._up() or list(self._addresses.values())
         address = up[0]
         if len(up) > 1:
-            prompt = request.prompt.content_hash
-            address = max(up, key=lambda one: hashlib.sha256(f"{prompt}{one.endpoint.base_url}".encode()).digest())
+            url = home_of(request, [one.endpoint.base_url for one in up])
+            address = self._addresses[url]
         if address.in_flight > _MOST_OF_MEAN * sum(one.in_flight for one in up) / len(up) + 1:
             address = min(up, key=lambda one: one.in_flight)
         address.in_flight += 1
@@ -103,6 +103,13 @@ class RemoteEndpoint:
     def _up(self) -> list[_Address]:
         now = time.monotonic()
         return [one for one in self._addresses.values() if one.down_until <= now]
+
+
+def home_of(request: Request, places: Sequence[str]) -> str:
+    """The place among several where a problem's requests should go, so that a prefix cache knows the prompt: by
+    rendezvous hashing, so that a place that comes or goes moves its own problems alone."""
+    prompt = request.prompt.content_hash
+    return max(places, key=lambda place: hashlib.sha256(f"{prompt}{place}".encode()).digest())
 
 
 def endpoints_of(config: OpenAITeacher) -> list[Endpoint]:
