@@ -82,6 +82,12 @@ def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Findi
     except DistillError as error:
         yield Finding("error", "export", error.what, where, error.hint, error.exit_code)
         return
+    except RuntimeError as error:  # torch maps the adapter's file as if it were to be written to memory
+        if "mmap" not in str(error):
+            raise
+        what = "the export is not tried: an adapter of this size cannot be mapped into this machine's memory"
+        yield Finding("note", "export", what, where, "run the check on the machine that trains")
+        return
     yield Finding("ok", "export", f"tried without weights: {trained}, and the released folder loads")
 
 
