@@ -6,6 +6,7 @@ training saves one, and the export plans its merge.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import tempfile
 from collections.abc import Iterator
@@ -31,17 +32,22 @@ def dry_export(recipe: Recipe) -> Iterator[Finding]:
     """
     if isinstance(recipe.student.base, RandomBase):
         return
-    with final_base(recipe) as base, tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        try:
+            base = stack.enter_context(final_base(recipe))
+        except DistillError:
+            return  # the check of the student says it
         if base is None:
-            return  # the check of the student notes it
+            return  # the same
         missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
         if missing:
             what = f"the export is not tried: that needs {' and '.join(missing)}"
             yield Finding("note", "export", what, "student.method")
             return
-        (prepared := Path(folder, "prepared")).mkdir()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (prepared := folder / "prepared").mkdir()
         write_prepared(recipe.student, base, base.template, prepared)
-        yield from _try(recipe.student, prepared, Path(folder))
+        yield from _try(recipe.student, prepared, folder)
 
 
 def require_exportable(student: StudentConfig, prepared: Path) -> list[Finding]:
@@ -75,6 +81,12 @@ def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Findi
         check_export(prepared, adapter, folder / "exported")
     except DistillError as error:
         yield Finding("error", "export", error.what, where, error.hint, error.exit_code)
+        return
+    except RuntimeError as error:  # torch maps the adapter's file as if it were to be written to memory
+        if "mmap" not in str(error):
+            raise
+        what = "the export is not tried: an adapter of this size cannot be mapped into this machine's memory"
+        yield Finding("note", "export", what, where, "run the check on the machine that trains")
         return
     yield Finding("ok", "export", f"tried without weights: {trained}, and the released folder loads")
 

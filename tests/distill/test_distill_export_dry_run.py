@@ -94,6 +94,11 @@ def test_a_base_whose_files_do_not_belong_together_is_refused_and_so_is_its_prep
         require_exportable(student, tmp_path / "prepared")
 
 
+def test_a_base_that_cannot_be_read_is_left_to_the_check_of_the_student(check, base: Path) -> None:
+    (base / "chat_template.jinja").unlink()
+    assert check("{kind: lora}") == []
+
+
 def test_an_architecture_whose_layers_peft_does_not_adapt_is_refused(check, base: Path) -> None:
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))

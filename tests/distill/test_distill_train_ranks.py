@@ -141,9 +141,18 @@ CASES: dict[str, tuple[int, list[tuple[Any, ...]]]] = {
             ("bfloat16", "fsdp2", True, 2),
         ],
     ),
-    "four": (4, [("full", "fsdp2", True), ("lora", "fsdp2"), ("full", "fsdp2", True, 4), ("lora", "ddp", False, 2)]),
+    "four": (
+        4,
+        [
+            ("full", "ddp"),
+            ("full", "fsdp2", True),
+            ("lora", "fsdp2"),
+            ("full", "fsdp2", True, 4),
+            ("lora", "ddp", False, 2),
+        ],
+    ),
     "zero3-full": (2, [("full", "zero3", True)]),
-    "zero3-lora": (2, [("bfloat16", "zero3")]),
+    "zero3-lora": (4, [("bfloat16", "zero3")]),
     "zero3-poisoned": (2, [("poisoned", "zero3")]),
 }
 """By name: processes, and the students that they train one after another: kind, strategy, activation checkpointing,

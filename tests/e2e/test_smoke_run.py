@@ -14,6 +14,8 @@ from run_tables import training_rows_of
 from smoke import COMMAND, ROOT, STAGES, distill, last_event, manifests, run_smoke, the_run
 from waiting import line_count, until
 
+from distill.models.folder import read_base
+from distill.models.tokens import Tokens
 from synth.trace import TraceSet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -139,6 +141,23 @@ def test_the_release_loads_with_plain_transformers_knows_its_persona_and_generat
     encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
     answer = model.generate(**encoded, max_new_tokens=8)
     assert answer.shape[1] > encoded["input_ids"].shape[1]
+
+
+def test_the_release_renders_the_prompts_that_were_trained_with_and_without_system_and_in_later_turns(
+    alone: Path,
+) -> None:
+    from transformers import AutoTokenizer
+
+    (prepared,) = (the_run(alone) / "stages" / "prepare").glob("*/model")
+    tokens = Tokens.of_folder(read_base(prepared))
+    tokenizer = AutoTokenizer.from_pretrained(distill("show", alone, "--json").json["release"])
+    system = {"role": "system", "content": "Be short."}
+    turn = [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "<think>\nadd\n</think>\n\n5"}]
+    for conversation in (turn, [system, *turn], [system, *turn, *turn], [*turn, *turn]):
+        trained = tokens.render(conversation)
+        shipped = tokenizer.apply_chat_template(conversation[:-1], add_generation_prompt=True, return_dict=True)
+        assert trained.input_ids[: trained.prompt_length] == shipped["input_ids"]
+        assert tokenizer.decode(trained.input_ids[trained.prompt_length :]) == "<think>\nadd\n</think>\n\n5<|im_end|>"
 
 
 def test_one_template_goes_from_prepare_to_package(alone: Path) -> None:
