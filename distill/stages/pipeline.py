@@ -46,7 +46,7 @@ from distill.runs.keys import (
     prompts_fingerprint,
     test_sets_fingerprint,
 )
-from distill.runs.store import LastStage, Run, Watcher
+from distill.runs.store import LastStage, Run, Watcher, current_artefacts
 from distill.stages.audit import Audit
 from distill.stages.compress import Compress
 from distill.stages.curate import Curate
@@ -135,7 +135,9 @@ def run(
     planned_stages = STAGES[:last] if only is None else (only,)
     check_formats(recipe, planned_stages)
     check_keeps_checkpoints(recipe)
-    if {"logits", "on_policy"}.intersection(stages_of(recipe), planned_stages):
+    root = runs / recipe.run_name()
+    finished = current_artefacts(root) if root.is_dir() else {}
+    if {"logits", "on_policy"}.intersection(stages_of(recipe), planned_stages).difference(finished):
         require_trl("train.stages")
     check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:

@@ -324,6 +324,9 @@ def test_check_and_run_refuse_another_minor_version_of_trl(
         run(recipe, tmp_path / "runs")
     assert not (tmp_path / "runs").exists(), "no token is bought"
     assert run(recipe, tmp_path / "runs", until="prepare").facts, "nor is TRL asked for what it does not do"
+    monkeypatch.setattr("distill.stages.pipeline.current_artefacts", lambda root: {"on_policy": None})
+    with pytest.raises(InputError, match="is not finished"):
+        run(recipe, tmp_path / "runs", only="on_policy")
 
 
 @pytest.mark.slow
