@@ -141,7 +141,7 @@ def merge_weights(
     InputError for what the module docstring refuses, MissingDependency for a library that is missing or a disk without
     enough space.
     """
-    with _planned(base, adapter, dtype) as (jobs, layers):
+    with _merge_plan(base, adapter, dtype) as (jobs, layers):
         names, total = _write(out, jobs, shard_bytes, progress)
     tensors = sum(len(job.outputs) for job in jobs)
     return MergeFacts(files=names, tensors=tensors, merged=len(layers.merges), bytes=total, untied=layers.untied)
@@ -150,12 +150,12 @@ def merge_weights(
 def check_merge(base: Path, adapter: Path, *, dtype: str | None = None) -> bool:
     """Raise as ``merge_weights`` does before it writes; no tensor is read but scales of NVFP4. Returns whether the head
     would be written beside the embedding."""
-    with _planned(base, adapter, dtype) as (_, layers):
+    with _merge_plan(base, adapter, dtype) as (_, layers):
         return layers.untied
 
 
 @contextlib.contextmanager
-def _planned(base: Path, adapter: Path, dtype: str | None) -> Iterator[tuple[list[_Job], AdaptedLayers]]:
+def _merge_plan(base: Path, adapter: Path, dtype: str | None) -> Iterator[tuple[list[_Job], AdaptedLayers]]:
     """What a merge writes, while the files are open."""
     config = check_adapter(base, adapter)
     require("torch", "transformers", "peft", "safetensors")

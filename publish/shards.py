@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from licensing.errors import InputError
+from licensing.errors import InputError, MissingDependency
 from publish.weights import INDEX, WEIGHTS, write_object
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class TensorFiles:
     """The tensors of several safetensors files, by name: ``files[name]`` is a torch.Tensor mapped from the disk.
 
     ``specs``: in the order of the files, and within a file in that of the disk. Raises InputError for a damaged file
-    and for a name that two files hold. Closed with ``stack``.
+    and for a name that two files hold, MissingDependency for a file that this machine cannot map. Closed with
+    ``stack``.
     """
 
     def __init__(self, stack: contextlib.ExitStack, files: Sequence[Path]) -> None:
@@ -125,6 +126,10 @@ class TensorFiles:
                     self._files[name] = opened
             except (SafetensorError, OSError) as error:
                 raise InputError(f"not a safetensors file, or damaged: {error}", where=str(file)) from error
+            except RuntimeError as error:  # of torch, which maps the file as if it were to be written to memory
+                what = f"a file of {file.stat().st_size / 1e9:,.1f} GB cannot be mapped into memory: {error}"
+                hint = "take a machine with more memory, or allow more of it to be promised: vm.overcommit_memory=1"
+                raise MissingDependency(what, where=str(file), hint=hint) from error
 
     def __getitem__(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._files[name].get_tensor(name)

@@ -39,55 +39,44 @@ def dry_export(recipe: Recipe) -> Iterator[Finding]:
             return  # the check of the student says it
         if base is None:
             return  # the same
-        missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
-        if missing:
-            what = f"the export is not tried: that needs {' and '.join(missing)}"
-            yield Finding("note", "export", what, "student.method")
-            return
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (prepared := folder / "prepared").mkdir()
         write_prepared(recipe.student, base, base.template, prepared)
-        yield from _try(recipe.student, prepared, folder)
+        try:
+            yield from _try(recipe.student, prepared, folder)
+        except DistillError as error:
+            yield Finding("error", "export", error.what, "student.method", error.hint, error.exit_code)
 
 
 def require_exportable(student: StudentConfig, prepared: Path) -> list[Finding]:
-    """Raise InputError where what is trained of the ``prepared`` model could not be exported; returns notes."""
+    """Raise InputError or MissingDependency where what is trained of the ``prepared`` model could not be exported;
+    returns notes."""
     with tempfile.TemporaryDirectory() as folder:
-        findings = list(_try(student, prepared, Path(folder)))
-    for finding in findings:
-        if finding.level == "error":
-            raise InputError(finding.what, where=finding.where, hint=finding.hint)
-    return [finding for finding in findings if finding.level == "note"]
+        return [finding for finding in _try(student, prepared, Path(folder)) if finding.level == "note"]
 
 
 def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Finding]:
     where, method, adapter = "student.method", student.method, None
-    try:
-        trained = "all weights are saved under the base's names"
-        if isinstance(method, LoraMethod):
-            model = built(prepared)
-            total = model.num_parameters()
-            try:
-                model = adapted(model, method)
-            except InputError:
-                if names_parts(method):
-                    return  # the check of the student says it
-                raise
-            yield from _without_adapter(model, total)
-            adapter = folder / "adapter"
-            save_empty_adapter(model, student, adapter)
-            numbers = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-            trained = f"the adapter ({numbers / total:.2%} of the base's parameters) can be merged"
-        check_export(prepared, adapter, folder / "exported")
-    except DistillError as error:
-        yield Finding("error", "export", error.what, where, error.hint, error.exit_code)
+    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        yield Finding("note", "export", f"the export is not tried: that needs {' and '.join(missing)}", where)
         return
-    except RuntimeError as error:  # torch maps the adapter's file as if it were to be written to memory
-        if "mmap" not in str(error):
+    trained = "all weights are saved under the base's names"
+    if isinstance(method, LoraMethod):
+        model = built(prepared)
+        total = model.num_parameters()
+        try:
+            model = adapted(model, method)
+        except InputError:
+            if names_parts(method):
+                return  # the check of the student says it
             raise
-        what = "the export is not tried: an adapter of this size cannot be mapped into this machine's memory"
-        yield Finding("note", "export", what, where, "run the check on the machine that trains")
-        return
+        yield from _without_adapter(model, total)
+        adapter = folder / "adapter"
+        save_empty_adapter(model, student, adapter)
+        numbers = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        trained = f"the adapter ({numbers / total:.2%} of the base's parameters) can be merged"
+    check_export(prepared, adapter, folder / "exported")
     yield Finding("ok", "export", f"tried without weights: {trained}, and the released folder loads")
 
 

@@ -56,11 +56,10 @@ def require_trainable(recipe: Recipe, base: BaseFolder) -> list[Finding]:
 
     A base that is fetched was not on this machine when the recipe was checked.
     """
-    findings = list(_certain(recipe, base))
+    findings = [*_certain(recipe, base), *_tokens(recipe, base, recipe.student.public_id)]
     for finding in findings:
         if finding.level == "error":
             raise InputError(finding.what, where=finding.where, hint=finding.hint)
-    findings += _tokens(recipe, base, recipe.student.public_id)
     return [finding for finding in findings if finding.level != "ok"]
 
 
@@ -172,7 +171,12 @@ def _rope_scaling(base: BaseFolder, scaling: RopeScaling) -> Iterator[Finding]:
         except InputError as error:
             yield _error(f"with the RoPE scaling, {error.what}", where, "leave it out, or take another base")
             return
-    if scaling.rope_type not in {getattr(module, "rope_type", None) for module in model.modules()}:
+    types = [module.rope_type for module in model.modules() if hasattr(module, "rope_type")]
+    if any(not isinstance(kind, str) for kind in types):
+        what = f"layers of {type(model).__name__} have different rotary positions"
+        yield _error(what, where, "leave it out, or take another base")
+        return
+    if scaling.rope_type not in types:
         yield _error(f"{type(model).__name__} takes no RoPE scaling", where, "leave it out, or take another base")
         return
     what = f"{scaling.rope_type} of factor {scaling.factor:g} gives {position_limit(base.config):,} positions"

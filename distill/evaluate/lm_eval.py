@@ -14,6 +14,7 @@ standard errors only).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions, version
@@ -91,9 +92,9 @@ def run_tasks(
     scores = [*_scores(results)]
     for task, of_task in itertools.groupby(scores, key=lambda score: score.task):
         about = ScoredModel(role="model", id=model_id(teacher), engine=_engine_version(engine))
-        recorded = [_recorded(score, about) for score in of_task if score.n]
-        if recorded:
-            write_records(out, _evaluation(task, results["configs"][task], recorded, config), library="lm_eval")
+        records = [_score_record(score, about) for score in of_task if score.n and math.isfinite(score.value)]
+        if records:
+            write_records(out, _evaluation(task, results["configs"][task], records, config), library="lm_eval")
     return scores
 
 
@@ -121,14 +122,14 @@ def _engine_version(engine: str) -> str:
     return f"{package} {version(package)}"
 
 
-def _recorded(score: TaskScore, about: ScoredModel) -> Score:
+def _score_record(score: TaskScore, about: ScoredModel) -> Score:
     return Score(
         model=about.id,
         about=about,
         metric=score.metric,
         value=score.value,
         n=score.n or 0,
-        standard_error=score.stderr,
+        standard_error=score.stderr if score.stderr is not None and math.isfinite(score.stderr) else None,
         unit=None,
         lower_is_better=score.lower_is_better,
     )

@@ -23,7 +23,7 @@ from licensing.license_files import (
     is_policy_file,
 )
 from licensing.license_texts import license_text_with_copyright
-from licensing.registry import same_license
+from licensing.registry import resolve, same_license
 from licensing.repository import files_to_read
 from licensing.suggest import TEXTS
 from publish.cards.markdown import HUB_ID
@@ -90,7 +90,7 @@ def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[
             release.license, release.copyright or f"Copyright (c) the makers of {release.name}"
         )
     upstream = next(iter(_texts(recipe, revision, is_license_file)), None)
-    if own is None and upstream and same_license(release.license, recipe.student.license):
+    if own is None and upstream and _same_terms(release.license, recipe.student.license):
         own = upstream
     if own is None:
         raise InputError(
@@ -101,9 +101,9 @@ def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[
     texts = {"LICENSE": own}
     for code in result.obligations:
         name, _, license_id = code.partition(":")
-        if name != "O-SHIP-LICENCE" or same_license(license_id, release.license):
+        if name != "O-SHIP-LICENCE" or _same_terms(license_id, release.license):
             continue
-        text = upstream if same_license(license_id, recipe.student.license) else None
+        text = upstream if _same_terms(license_id, recipe.student.license) else None
         text = text or license_text_with_copyright(
             license_id, f"Copyright (c) the makers of {public_name(recipe.student)}"
         )
@@ -133,6 +133,11 @@ def _use_policies(recipe: Recipe) -> dict[str, str]:
         )
     text = f"{base} comes with a use policy, which is part of its license and binds the users of this model as well:"
     return {"USE_POLICY.md": f"{text}\n\nhttps://huggingface.co/{base}\n"}
+
+
+def _same_terms(one: str, other: str | None) -> bool:
+    """Whether both licenses are known and the same: what `other` stands for is not."""
+    return resolve(one) is not None and same_license(one, other)
 
 
 def base_files(recipe: Recipe, revision: str | None) -> dict[str, UpstreamFiles]:

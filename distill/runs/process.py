@@ -108,6 +108,8 @@ class StageHost:
             ctx.requests.first, ctx.requests.last, seconds = reply["requests"]
             ctx.requests.seconds.update(seconds)
             return stage.facts_type().model_validate(reply["facts"])
+        if reply.get("kind") == "interrupted":  # by a signal to the stage's process alone
+            raise KeyboardInterrupt
         raise _error(stage, reply, status, log)
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -149,9 +151,12 @@ def _error(stage: Stage[Any], reply: dict[str, Any], status: int | None, log: Pa
 
 
 def _interrupt(pid: int, answers: Iterable[bytes], seconds: float, progress: Reporter) -> None:
-    """Pass an interrupt on to a stage's process, and follow it until it has ended, for so many seconds at most."""
+    """Pass an interrupt on to a stage's process, and follow it until it has ended: for so many seconds at most, and
+    until a further SIGINT."""
     limit = threading.Timer(seconds, _kill_group, (pid,))
     limit.start()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process ends with the stage's
     try:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)

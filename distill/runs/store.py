@@ -49,7 +49,9 @@ from distill.runs.stage import Reporter, RequestTimes, Stage, StageContext
 from licensing.errors import InputError
 from licensing.files import disk_errors, sync_folder, write_json, write_text
 
-__all__ = ["LastStage", "Run", "Watcher", "current_artefacts", "read_events", "stderr_into", "verify_run"]
+__all__ = [
+    "LastStage", "Run", "Watcher", "current_artefacts", "has_artefact", "read_events", "stderr_into", "verify_run",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Facts)
 
@@ -244,6 +246,11 @@ def read_events(root: Path) -> list[dict[str, Any]]:
             with contextlib.suppress(json.JSONDecodeError):
                 events.append(json.loads(line))
     return events
+
+
+def has_artefact(root: Path, stage: str) -> bool:
+    """Whether ``stage`` is finished in the run ``root``, by whichever of its recipes."""
+    return any((root / "stages" / stage).glob(f"*/{MANIFEST}"))
 
 
 def current_artefacts(root: Path) -> dict[str, Artefact[dict[str, Any]]]:

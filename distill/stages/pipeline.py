@@ -46,7 +46,7 @@ from distill.runs.keys import (
     prompts_fingerprint,
     test_sets_fingerprint,
 )
-from distill.runs.store import LastStage, Run, Watcher, current_artefacts
+from distill.runs.store import LastStage, Run, Watcher, has_artefact
 from distill.stages.audit import Audit
 from distill.stages.compress import Compress
 from distill.stages.curate import Curate
@@ -78,7 +78,6 @@ from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEMS
-from synth.verify.config import CodeConfig
 
 __all__ = ["STAGES", "run", "stages_of"]
 
@@ -135,9 +134,8 @@ def run(
     planned_stages = STAGES[:last] if only is None else (only,)
     check_formats(recipe, planned_stages)
     check_keeps_checkpoints(recipe)
-    root = runs / recipe.run_name()
-    finished = current_artefacts(root) if root.is_dir() else {}
-    if {"logits", "on_policy"}.intersection(stages_of(recipe), planned_stages).difference(finished):
+    distillations = {"logits", "on_policy"}.intersection(stages_of(recipe), planned_stages)
+    if not all(has_artefact(runs / recipe.run_name(), stage) for stage in distillations):
         require_trl("train.stages")
     check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:
@@ -163,7 +161,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     findings = require_trainable(recipe, read_base(prepared.path / MODEL))
     if isinstance(student.base, str) and local_folder(student.base) is None:  # `distill check` did not have it
-        for finding in (*findings, *require_exportable(student, prepared.path / MODEL)):
+        if not has_artefact(run.root, "train"):
+            findings += require_exportable(student, prepared.path / MODEL)
+        for finding in findings:
             run.note("prepare", f"{finding.what} ({finding.hint})" if finding.hint else finding.what)
     check_sampling(recipe.evaluate, prepared.path / MODEL)
     if recipe.release.compressed_types:
@@ -198,7 +198,6 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             allow_missing_gold=verify.majority is not None,
             selection_problems=train.select.problems if train.select is not None else None,
             on_policy=train.on_policy,
-            code=verify.code if verify.code != CodeConfig() else None,
         )
     )
     routes = {}

@@ -30,7 +30,7 @@ from synth.teachers.build import slow_imports
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.router import TeacherRouter
-from synth.verify.config import CodeConfig, VerifyConfig
+from synth.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
     from synth.sampling.budget import BudgetTracker
@@ -48,14 +48,13 @@ class Sample(Stage[SampleFacts]):
     Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
     engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
     problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify``: by
-    these rules samples are verified while others are drawn; without such a policy they decide nothing, and are in no
-    key. ``code``: for gold answers that are programs (None: the defaults). ``allow_missing_gold``: a majority vote
-    gives the answers. Where ``on_policy`` has several teachers, problems that do not fit them (``require_routes``) are
-    refused before a request is sent.
+    these rules gold answers are checked and samples verified while others are drawn; without such a policy they decide
+    no sample, and are in no key. ``allow_missing_gold``: a majority vote gives the answers. Where ``on_policy`` has
+    several teachers, problems that do not fit them (``require_routes``) are refused before a request is sent.
     """
 
     appends = (SAMPLE_LOG, LOGPROBS)
-    keyed_if_set = frozenset({"selection_problems", "code"})
+    keyed_if_set = frozenset({"selection_problems"})
     not_keyed = frozenset({"on_policy"})
 
     prompts: PromptsConfig | None
@@ -68,7 +67,6 @@ class Sample(Stage[SampleFacts]):
     allow_missing_gold: bool
     selection_problems: int | None = None
     on_policy: OnPolicyConfig | None = None
-    code: CodeConfig | None = None
 
     def keyed_fields(self) -> dict[str, Any]:
         return super().keyed_fields() | unkeyed_rules(self.sample)
@@ -124,7 +122,7 @@ class Sample(Stage[SampleFacts]):
             require_routes(self.on_policy.teachers, (prompt.trace_columns() for prompt in chosen))
 
         golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.lacks_gold)]
-        wrong_golds = dict(check_golds(golds, VerifyConfig(code=self.code or CodeConfig())))
+        wrong_golds = dict(check_golds(golds, VerifyConfig(code=self.verify.code)))
         if wrong_golds and on_bad_row == "stop":
             first, reason = next(iter(wrong_golds.items()))
             raise InputError(
@@ -254,19 +252,22 @@ def draw(
             write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_drained(budget))
         verifier = stack.enter_context(TraceVerifier(verify, ctx.store, background=not sampling.goes_by_verdicts))
         router = stack.enter_context(contextlib.closing(open_teachers()))
+        stack.enter_context(_drain_on_signal(budget, router))
         summary = sample(
             prompts, router, teacher, sampling, out, ctx.store, verifier=verifier, budget=budget, progress=progress
         )
+    if budget.interrupted:  # after the last answer
+        raise KeyboardInterrupt
     _check_failures(summary, sampling.max_failed_share, f"{section}.max_failed_share")
     return summary
 
 
 @contextlib.contextmanager
-def _drained(budget: BudgetTracker) -> Iterator[None]:
-    """With `drain_s`, the first SIGINT or SIGTERM in the block begins a drain, and a later SIGINT ends it.
+def _drain_on_signal(budget: BudgetTracker, router: TeacherRouter) -> Iterator[None]:
+    """With `drain_s`, the first SIGINT or SIGTERM in the block begins a drain, and a later SIGINT ends it. Where a
+    teacher has failed, and its last answers are awaited already, the first one ends that.
 
     A batch system may signal each process of a job, and the driver of the run passes its own on: two within a second
     are one.
@@ -278,11 +279,12 @@ def _drained(budget: BudgetTracker) -> Iterator[None]:
 
     def handle(number: int, _: object) -> None:
         nonlocal began
+        ends = began is not None and number == signal.SIGINT and time.monotonic() - began > 1
+        if ends or router.failure is not None:
+            raise KeyboardInterrupt
         if began is None:
             began = time.monotonic()
             budget.interrupt()
-        elif number == signal.SIGINT and time.monotonic() - began > 1:
-            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -136,7 +136,8 @@ def trained_in_float32(model: Any) -> Any:
 
 
 def frozen_experts(model: Any) -> dict[str, int]:
-    """Of a ``PeftModel``: parameters that hold a matrix for each routed expert and have no adapter -> their numbers.
+    """Of a ``PeftModel``: parameters that hold a matrix for each routed expert, have no adapter and are not trained
+    themselves -> their numbers.
 
     Not covered: experts that are linear layers, each a module of its own.
     """
@@ -150,12 +151,12 @@ def frozen_experts(model: Any) -> dict[str, int]:
         for path, module in model.named_modules()
         if isinstance(module, ParamWrapper)
     }
-    fused = {
+    expert_parameters = {
         name_in_base(path): weight.numel()
         for path, weight in model.named_parameters()
-        if weight.ndim == 3 and ".experts." in path
+        if weight.ndim == 3 and ".experts." in path and "original_module" not in path and not weight.requires_grad
     }
-    return {name: count for name, count in fused.items() if name not in with_adapter}
+    return {name: count for name, count in expert_parameters.items() if name not in with_adapter}
 
 
 def save_empty_adapter(model: Any, student: StudentConfig, out: Path) -> None:

@@ -59,6 +59,8 @@ def draw_control(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> Control
     cells = f"{_LENGTH} AS length, coalesce({difficulty}, '') AS difficulty"
     clean = "AND contaminated IS NULL" if config.filters.contaminated else ""
     pool = f"SELECT *, {cells} FROM t WHERE finish_reason = 'stop' AND {ANSWERED} AND identity_talk IS NULL {clean}"
+    if has_rates:
+        pool += " AND (rate IS NULL OR rate > 0)"
     if config.max_traces_per_problem is not None:
         by_chance = draw(f"{config.seed}/control_per_problem")
         limit = config.max_traces_per_problem

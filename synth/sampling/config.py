@@ -245,6 +245,8 @@ class TeacherSampling(SamplingOptions):
         """Fields that older releases do not have are left out while they have their defaults, so that keys stay."""
         fields = super().key_fields()
         defaults = {name: type(self).model_fields[name].default for name in _LATER_FIELDS}
+        if self.budget is not None and self.budget == BudgetConfig(drain_s=self.budget.drain_s):
+            fields["budget"] = None  # no limit
         return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
     @property

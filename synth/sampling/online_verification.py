@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
-from types import TracebackType
 from typing import Any, Protocol
 
 from synth.sampling.policy import Slot
@@ -64,7 +63,7 @@ class OnlineVerification:
     ``required``: the policy goes by the grades. Where it does not, they are no more than verdicts that stage verify
     need not compute: nobody waits for them, a verifier that fails ends the verification and not the sampling, and
     samples without a gold answer, of kind open, or of failed requests are left out. Leaving the block then drops the
-    samples that the verifier has not begun with.
+    samples that have no grade yet.
     """
 
     def __init__(self, verifier: SampleVerifier, plan: RequestPlan, store: SampleStore, *, required: bool) -> None:
@@ -80,14 +79,11 @@ class OnlineVerification:
     def __enter__(self) -> OnlineVerification:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._waiting.put(_END)
         self._places.release()
         self._thread.join()
-        if kind is None:  # else the verifier cancels what it has begun with
-            for _ in range(_IN_FLIGHT):
-                self._places.acquire()
 
     @property
     def busy(self) -> bool:

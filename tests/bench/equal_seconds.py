@@ -89,8 +89,12 @@ def main() -> None:
     ]  # fmt: skip
     done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = {
-        "seconds_on_policy": goal, "seconds_sft": spent, "epochs_sft": epochs, "eval": json.loads(done.stdout)
-    }  # fmt: skip
+        "seconds_on_policy": goal,
+        "seconds_sft": spent,
+        "within_tolerance": abs(spent / goal - 1) <= chosen.tolerance,
+        "epochs_sft": epochs,
+        "eval": json.loads(done.stdout),
+    }
     if chosen.json:
         print(json.dumps(result))
         return

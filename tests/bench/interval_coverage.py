@@ -187,12 +187,12 @@ def _table(repeats: int) -> Iterator[dict[str, Any]]:
     one: dict[str, Any] = {}
     several: dict[str, Any] = {"samples": 4, "item_icc": 0.5}
 
-    def settled(coverage: Callable[..., float], cell: Families) -> float:
+    def coverage_of(coverage: Callable[..., float], cell: Families) -> float:
         share = coverage(cell, repeats)
         return share if share >= 0.93 else coverage(cell, 8 * repeats, seed=1)
 
     def drawn(draws: Callable[..., Iterator[Any]], cell: Any) -> Iterator[Any]:
-        return draws(cell, repeats, np.random.default_rng(0))  # those that its coverage is from
+        return draws(cell, repeats, np.random.default_rng(0))  # of its first simulation
 
     def of_score(cell: Families) -> float:
         return _attainable(items.mean() for items in drawn(_scores, cell))
@@ -208,14 +208,14 @@ def _table(repeats: int) -> Iterator[dict[str, Any]]:
         yield _row("score, one sample", cells, [wilson_coverage(n, p) for p in RATES], _of_binomial)
     for n in SIZES:
         cells = [Families(n, p, **several) for p in RATES]
-        yield _row("score, four samples", cells, [settled(mean_coverage, cell) for cell in cells], of_score)
+        yield _row("score, four samples", cells, [coverage_of(mean_coverage, cell) for cell in cells], of_score)
     for n in SIZES:
         cells = [Families(n, p, **several) for p in RATES]
-        yield _row("pass@4", cells, [settled(pass_coverage, cell) for cell in cells], of_pass)
+        yield _row("pass@4", cells, [coverage_of(pass_coverage, cell) for cell in cells], of_pass)
     for what, sizes, samples in (("", FAMILIES, one), (", four samples", LARGEST, several)):
         for (n, size), icc in product(sizes, ICCS):
             cells = [Families(n, p, size, icc, **samples) for p in RATES]
-            yield _row(f"score, families{what}", cells, [settled(mean_coverage, cell) for cell in cells], of_score)
+            yield _row(f"score, families{what}", cells, [coverage_of(mean_coverage, cell) for cell in cells], of_score)
     for what, samples in (("", one), (", four samples", several)):
         for n, size, icc in [(n, 1, 0.0) for n in SIZES] + [
             (n, size, icc) for (n, size), icc in product(LARGEST, ICCS)

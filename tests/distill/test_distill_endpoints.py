@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +359,10 @@ def test_after_a_signal_nothing_is_sent_and_what_is_in_flight_is_awaited(
         process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         until(lambda: endpoint.running == 4, "four requests in flight")
         process.send_signal(number)
-        time.sleep(0.5)  # the signal has arrived before an answer does
+        until(
+            lambda: any("no request" in file.read_text() for file in tmp_path.glob("*/scratch/*/progress.json")),
+            "a drain",
+        )
         release.set()
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130, said

@@ -26,6 +26,8 @@ from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML, write_random_base
 from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
+from distill.runs.artefact import MANIFEST
+from distill.runs.provenance import installed_versions
 from distill.stages.pipeline import run
 from distill.train.distillation import require_trl
 from licensing.errors import InputError, MissingDependency
@@ -314,6 +316,7 @@ def test_check_and_run_refuse_another_minor_version_of_trl(
     models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = importlib.metadata.version
+    installed_versions()  # whose cache would keep what this test alone has
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.17.0" if name == "trl" else version(name))
     config = f"train.on_policy={{teacher: {{model: {models[1]}, license: mit}}, max_new_tokens: 100}}"
     [error] = checked(config, subject="parts")
@@ -324,7 +327,8 @@ def test_check_and_run_refuse_another_minor_version_of_trl(
         run(recipe, tmp_path / "runs")
     assert not (tmp_path / "runs").exists(), "no token is bought"
     assert run(recipe, tmp_path / "runs", until="prepare").facts, "nor is TRL asked for what it does not do"
-    monkeypatch.setattr("distill.stages.pipeline.current_artefacts", lambda root: {"on_policy": None})
+    (root := tmp_path / "runs" / recipe.run_name() / "stages" / "on_policy" / "0").mkdir(parents=True)
+    (root / MANIFEST).touch()
     with pytest.raises(InputError, match="is not finished"):
         run(recipe, tmp_path / "runs", only="on_policy")
 

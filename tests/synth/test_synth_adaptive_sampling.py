@@ -301,6 +301,7 @@ def test_a_drain_sends_neither_escalations_nor_second_attempts(
 
 def test_a_drain_is_shorter_than_each_limit_of_time_and_part_of_no_key() -> None:
     assert key_dump(BudgetConfig(hours=1, drain_s=600)) == key_dump(BudgetConfig(hours=1))
+    assert key_dump(TeacherSampling(budget=BudgetConfig(drain_s=600))) == key_dump(TeacherSampling())
     assert BudgetConfig(tokens=1000, drain_s=600), "a signal is a limit of time as well"
     for limit in ({"hours": 1}, {"gpu_hours": 8}, {"money": 20, "price_per_gpu_hour": 2.5}):
         assert BudgetConfig(gpus=8, drain_s=3599, **limit)

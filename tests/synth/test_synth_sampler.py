@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 from sample_runs import draw, problems, stored
-from waiting import until
 
 from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
@@ -153,24 +151,10 @@ def test_samples_of_a_fixed_policy_are_verified_while_others_are_drawn(tmp_path:
     assert set(ids) <= {row["request_id"] for row in stored(tmp_path)}
 
 
-def test_at_the_end_a_fixed_policy_waits_for_the_verdicts_that_are_being_computed_and_for_no_others(
-    tmp_path: Path,
-) -> None:
+def test_at_the_end_a_fixed_policy_waits_for_no_verdict(tmp_path: Path) -> None:
     grader = Grader()
-
-    def give_grades() -> None:
-        until(lambda: len(grader.open) == 64, "64 samples in the hands of the verifier")
-        names = "online verification"
-        until(lambda: all(thread.name != names for thread in threading.enumerate()), "the end of sampling")
-        while grader.open:
-            grader.open.pop()[1].set_result(RIGHT)
-
-    verifier = threading.Thread(target=give_grades)
-    verifier.start()
     assert draw(tmp_path, problems(100), FIXED, TEACHER, HeldTeacher(), verifier=grader).rows == 200
-    assert grader.open == []
-    assert sum(grader.count.values()) == 64
-    verifier.join()
+    assert 0 < len(grader.open) == sum(grader.count.values()) <= 64
 
 
 def test_where_verifying_fails_a_fixed_policy_samples_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

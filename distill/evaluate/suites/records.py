@@ -71,8 +71,7 @@ def write_records(
     """Write an evaluation's records below ``folder``/evaluation, with the samples ``items``, and return their paths.
     ``library``: the installed package that scored."""
     code = code_revision()
-    versions = installed_versions()
-    versions["distill-release"] = code["version"]
+    versions = {**installed_versions(), "distill-release": code["version"]}
     if library not in versions:
         versions[library] = version(library)
     run = EvaluationRun(
