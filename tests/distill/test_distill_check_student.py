@@ -114,6 +114,11 @@ def test_a_rope_scaling_gives_positions_where_the_architecture_takes_one(check, 
     refused = check(YARN)[-1]
     assert (refused.level, refused.where) == ("error", "student.rope_scaling")
     assert "GPT2LMHeadModel takes no RoPE scaling" in refused.what
+    # as transformers 4 wrote it: one scaling for layers whose rotary positions differ
+    config(base, model_type="gemma3_text", rope_parameters=None, rope_theta=1e6, rope_local_base_freq=1e4)
+    refused = check(YARN)[-1]
+    assert (refused.level, refused.where) == ("error", "student.rope_scaling")
+    assert "layers of Gemma3ForCausalLM have different rotary positions" in refused.what
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from distill.release.lineage import lineage_of, planned_lineage
 from distill.stages import pipeline
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
+from synth.sampling.selection import write_samples
 from synth.teachers.config import OpenAITeacher, VllmServerTeacher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -372,3 +373,17 @@ def test_after_a_signal_nothing_is_sent_and_what_is_in_flight_is_awaited(
         assert sum(map(line_count, tmp_path.glob("*/store/samples.jsonl"))) == sent
         assert call(*arguments).code == 0
         assert len(endpoint.bodies) == 24
+
+
+@pytest.mark.slow
+def test_a_signal_after_the_last_answer_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return write_samples(*arguments)
+
+    arguments = ["run", str(SMOKE), "--runs", str(tmp_path), "--until", "sample", "--set", "teacher.latency_s=0"]
+    arguments += ["--set", "sample.budget={drain_s: 60}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("synth.sampling.sample.write_samples", write)
+        assert call(*arguments).code == 130
+    assert call(*arguments).code == 0

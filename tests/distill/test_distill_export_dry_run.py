@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from distill.check.export import dry_export, require_exportable
@@ -16,7 +17,7 @@ from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
-from licensing.errors import InputError
+from licensing.errors import InputError, MissingDependency
 
 pytestmark = pytest.mark.slow  # importing torch and transformers takes seconds
 
@@ -121,6 +122,35 @@ def test_routed_experts_that_all_linear_leaves_as_they_are_are_noted_with_the_fi
     assert trained.level == "ok"
     (part,) = [one for one in check("{kind: lora, target_modules: [q_proj]}") if one.level == "note"]
     assert "routed experts" in part.what
+
+
+def test_experts_that_are_trained_whole_are_not_noted(check, base: Path) -> None:
+    mixture(base, "qwen3_5_moe_text")
+    assert "note" not in {one.level for one in check("{kind: lora, modules_to_save: [experts]}")}
+
+
+def test_weights_that_the_machine_cannot_map_are_an_error_with_the_file(
+    check, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_small(file: Path, framework: str) -> Any:
+        if framework == "pt":  # it maps as if the file were to be written to memory
+            raise RuntimeError(f"unable to mmap 32 bytes from file <{file}>: Cannot allocate memory (12)")
+        return safe_open(file, framework)
+
+    monkeypatch.setattr("safetensors.safe_open", open_small)
+    (finding,) = check("{kind: lora}")
+    assert (finding.level, finding.exit_code) == ("error", MissingDependency.exit_code)
+    assert "cannot be mapped into memory: unable to mmap" in finding.what
+    student = StudentConfig(base=str(base))
+    prepare(student, None, tmp_path / "prepared")
+    with pytest.raises(MissingDependency, match="cannot be mapped"):
+        require_exportable(student, tmp_path / "prepared")
+
+
+def test_without_torch_a_fetched_base_is_not_tried(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.check.export.importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    (note,) = require_exportable(StudentConfig(base=str(base)), base)
+    assert note.what == "the export is not tried: that needs torch"
 
 
 def test_a_run_says_what_check_says_of_a_base_that_it_has_fetched_and_tries_its_export(

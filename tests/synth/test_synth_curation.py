@@ -210,17 +210,17 @@ def test_the_control_arm_has_the_lengths_of_the_training_rows(tmp_path: Path) ->
 @pytest.mark.slow
 def test_the_control_arm_has_the_difficulties_of_the_training_rows(tmp_path: Path) -> None:
     # five of six samples of easy problems are right, one of six of hard ones, none of the others
-    right = {"easy": 5, "hard": 1, "unsolved": 0}
+    right = {"easy": 5, "hard": 1, "unsolved": 0, "rare": 1}
     rows = [
         trace(f"{name}{p}", n, "correct" if n < right[name] else "wrong")
-        for name in right
-        for p in range(60)
-        for n in range(6)
+        for name, problems, samples in (("easy", 60, 6), ("hard", 60, 6), ("unsolved", 60, 6), ("rare", 6, 32))
+        for p in range(problems)
+        for n in range(samples)
     ]
     result = curated(rows, CurateConfig(control_arm=True), tmp_path / "out")
     assert result.control is not None
     control = [(row["prompt_id"].rstrip("0123456789"), row["verdict"]) for row in result.rows("control")]
-    assert [sum(name == one for one, _ in control) for name in right] == [300, 60, 0]
+    assert [sum(name == one for one, _ in control) for name in right] == [300, 60, 0, 6]
     assert 0.7 < sum(verdict == "correct" for name, verdict in control if name == "easy") / 300 < 0.95
     assert 0.05 < sum(verdict == "correct" for name, verdict in control if name == "hard") / 60 < 0.35
     assert result.control["other_difficulties"] == 0
