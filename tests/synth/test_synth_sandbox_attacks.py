@@ -219,6 +219,11 @@ def test_unittest_cannot_be_talked_into_a_pass() -> None:
     for code in (patch, FORGED["skips_the_test"], FORGED["exits_in_the_function"], FORGED["equals_everything"]):
         assert attempt(code, tests, 3.0, 512).verdict == "wrong"
     assert attempt("def f(x): return x * x", tests, 3.0, 512).passed
+    two = tests.replace("    def test_a", "    def test_b(self):\n        self.assertEqual(f(1), 1)\n    def test_a")
+    marks = "import unittest\nunittest.TestCase.__unittest_skip__ = True\ndef f(x): return 1"
+    for code in (FORGED["skips_the_test"].replace(": raise", ":\n    if x == 1: return 1\n    raise"), marks):
+        skipped = attempt(code, two, mode="in_process")
+        assert (skipped.verdict, "skipped" in str(skipped.reason)) == ("wrong", True), skipped
 
 
 UNITTEST = {
@@ -289,14 +294,31 @@ def test_tests_for_pytest_tell_right_programs_from_wrong_ones_and_from_fakes(pyt
         "class TestErrors:\n    def test_text(self):\n        with pytest.raises(TypeError): f('a')"
     )
 
-    def judge(code: str) -> Result:
-        return pytest_box.run(Job("in_process", 20.0, 512, code=code, tests=[tests]))
+    def judge(code: str, *others: str) -> Result:
+        sources = list(others) or [tests]
+        job = Job("in_process", 20.0, 512, code=code, tests=sources, entry_point="f", setup="def nine(): return 9")
+        return pytest_box.run(job)
 
     assert judge(SQUARE).passed
     wrong = judge("def f(x): return x * x if x < 4 else 0")
     assert (wrong.verdict, wrong.reason) == ("wrong", "test_square[1]: assert 0 == ((3 + 1) ** 2)"), wrong
     for attack, code in PYTEST.items():
         assert judge(f"import pytest\ndef f(x): return 0\n{code}").verdict == "wrong", attack
+    several = (
+        "import pytest\n@pytest.mark.xfail\ndef test_no(): assert 0\n@pytest.mark.skip\ndef test_not(): assert 0\n"
+        "def test_it(): assert f(3) == nine()",
+        "def test_it(): assert f(pytest.approx(1).expected) == 1\ndef check(candidate): assert candidate(2) == 4",
+        "from __future__ import annotations\nclass TestIt:\n    def test_it(self): assert f(4) == 16",
+    )
+    check = (
+        "import pytest\ndef check(candidate):\n    with pytest.raises(TypeError): candidate('a')\n    assert f(3) == 9"
+    )
+    for sources, inputs in ((several, (3, 2, 4)), ((check,), (3,))):
+        assert judge(SQUARE, *sources).passed, sources
+        for x in inputs:
+            assert judge(f"def f(x): return x * x if x != {x} else 0", *sources).verdict == "wrong", (sources, x)
+    nothing = judge(SQUARE, "class Squares:\n    def test_it(self): assert f(3) == 9")
+    assert (nothing.verdict, "pytest runs none" in str(nothing.reason)) == ("error", True), nothing
 
 
 def held(action: str, **names: object) -> bool:

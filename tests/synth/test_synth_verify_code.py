@@ -73,6 +73,9 @@ def test_run_says_what_passed_and_what_was_printed() -> None:
         "from solution import *\nassert f(3) == 9",
         "if __name__ == '__main__':\n    assert f(3) == 9",
         "from unittest.mock import patch\n\n@patch('os.getcwd')\ndef test_it(getcwd):\n    assert f(3) == 9",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_it(self): pass\ndef test_it():\n    assert f(3) == 9",
+        "from unittest import TestCase as C, skip\nclass B(C): pass\nclass T(B):\n    def test_it(self): assert f(3) == 9\n"
+        "    @skip('')\n    def test_no(self): assert 0",
     ],
 )
 def test_asserts_check_unittest_and_test_functions_are_run(tests: str) -> None:
@@ -123,12 +126,16 @@ PROGRAMS = {
     "threads": ("from concurrent.futures import ThreadPoolExecutor\ndef f():\n    with ThreadPoolExecutor(4) as p:\n"
                 "        return list(p.map(abs, [-1, 2]))", "assert f() == [1, 2]"),
     "a function named as Python's": ("def max(a): return sorted(a)[-1]", "assert max([1, 3, 2]) == 3"),
+    "helpers named as Python's": ("from re import compile\nfrom math import *\nimport sys\ninput = sys.stdin.readline\n"
+                                  "def sum(*a): return len(a)\ndef pow(g): return [sum(1, 2, 3), g(pi), compile, input, V]\n"
+                                  "class V: pass",
+                                  "import re, sys\nassert [V, 3, 3, re.compile] == [pow(int)[4], *pow(int)[:3]]"),
 }  # fmt: skip
 
 
 IN_PROCESS = {  # by what their tests do, never by what a program does
     "a class with state", "operators of a class", "a function as an argument", "a function as the answer", "a coroutine",
-    "an error of its own", "a global", "a module that it imported", "an object of the tests", "an enum", "a dataclass",
+    "an error of its own", "helpers named as Python's", "a global", "a module that it imported", "an object of the tests", "an enum", "a dataclass",
 }  # fmt: skip
 
 
@@ -217,6 +224,10 @@ def test_scripts_are_judged_by_what_they_print() -> None:
         "x = 1",
         "import pytest\nassert f(3) == 9",
         "class TestIt:\n    def test_it(self):\n        assert f(3) == 9",
+        "class B:\n    n = 3\nclass TestIt(B):\n    def test_it(self):\n        assert f(TestIt.n) == 9",
+        "import unittest\nclass T(unittest.TestCase):\n    pass\nif __name__ == '__main__':\n    unittest.main()",
+        "from unittest import *\nclass T(TestCase):\n    @skip('')\n    def test_it(self): assert f(3) == 9",
+        "class A:\n    def run(self):\n        assert f(3) == 9",
         "def test_it(tmp_path):\n    assert f(3) == 9",
         "assert f(",
         [1],

@@ -165,7 +165,7 @@ def _run_in_process(channel: BufferedIOBase, job: Job, nonce: str, tests: list[s
         names.program, names.entry_point = program, job.entry_point
         test_cases.import_modules(trees)
         if test_cases.are_for_pytest(trees):
-            failures = test_cases.run_pytest(tests, load)
+            failures = test_cases.run_pytest(trees, job.setup, job.entry_point, load)
         else:
             load()
             exec(job.setup, names)
@@ -180,13 +180,14 @@ def _run_in_process(channel: BufferedIOBase, job: Job, nonce: str, tests: list[s
 
 
 class _Behaviour:
-    """The functions of all modules, the methods of their classes, and the modules themselves, to undo what a program
-    changes of them. What a library adds to itself while it is used stays, but a name that hides a builtin.
+    """The functions of all modules but the program's, the methods of their classes, and the modules themselves, to undo
+    what a program changes of them. What a library adds to itself in use stays, but a name that hides a builtin.
     """
 
     def __init__(self) -> None:
         self._modules = dict(sys.modules)
-        modules = [one for one in self._modules.values() if type(one) is types.ModuleType]
+        others = [one for name, one in self._modules.items() if name != test_cases.MODULE]
+        modules = [one for one in others if type(one) is types.ModuleType]
         places: set[types.ModuleType | type] = {*modules}
         places |= {one for module in modules for one in vars(module).values() if isinstance(one, type)}
         self._functions = [(place, _functions(place)) for place in places]
