@@ -308,7 +308,7 @@ def test_the_command_ends_with_the_code_of_its_findings(distill, base: Path) -> 
     assert "student.max_length: 1,025 tokens, and the base has 1,024 positions" in answer.err
 
 
-@pytest.mark.parametrize(("more", "positions"), [((), 1024), ((YARN,), 4096)])
+@pytest.mark.parametrize(("more", "positions"), [((), 1024), pytest.param((YARN,), 4096, marks=pytest.mark.slow)])
 def test_a_run_refuses_its_prepared_base_before_a_token_is_sampled(
     distill, base, tmp_path: Path, more: tuple[str, ...], positions: int
 ) -> None:
