@@ -19,7 +19,7 @@ from distill.check.student import names_parts
 from distill.config.recipe import LoraMethod, RandomBase, Recipe, StudentConfig
 from distill.models.prepare import write_prepared
 from distill.train.weights import adapted, built, frozen_experts, save_empty_adapter
-from licensing.errors import DistillError, InputError
+from licensing.errors import DistillError, InputError, Refused
 from publish.export import check_export
 
 __all__ = ["dry_export", "require_exportable"]
@@ -52,7 +52,10 @@ def require_exportable(student: StudentConfig, prepared: Path) -> list[Finding]:
     """Raise InputError or MissingDependency where what is trained of the ``prepared`` model could not be exported;
     returns notes."""
     with tempfile.TemporaryDirectory() as folder:
-        return [finding for finding in _try(student, prepared, Path(folder)) if finding.level == "note"]
+        try:
+            return [finding for finding in _try(student, prepared, Path(folder)) if finding.level == "note"]
+        except (InputError, Refused) as error:  # of a temporary folder
+            raise InputError(error.what, where="student.method", hint=error.hint) from None
 
 
 def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Finding]:
