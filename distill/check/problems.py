@@ -184,8 +184,8 @@ def _packages(config: CodeConfig) -> Iterator[Finding]:
     if not config.packages:
         return
     named = {canonicalize_name(one.partition("==")[0].partition("[")[0]) for one in config.packages}
-    found = choose(config.sandbox, config.packages).packages
-    if free := [one for one in found if canonicalize_name(one.partition("==")[0]) not in named]:
+    installed = choose(config.sandbox, config.packages).packages
+    if free := [one for one in installed if canonicalize_name(one.partition("==")[0]) not in named]:
         what = f"pip chose what the packages for programs need: {', '.join(free)}"
         yield Finding("note", "problems", what, "verify.code.packages", "name them too, for the same on every machine")
 

@@ -70,5 +70,5 @@ def with_rope_scaling(config: Mapping[str, Any], scaling: RopeScaling | None, wh
             hint="raise the factor, or leave the scaling out",
         )
     values = {"rope_type": scaling.rope_type, "factor": scaling.factor, "original_max_position_embeddings": original}
-    kept = {key: value for key, value in own.items() if key != "type"}
-    return {**config, form: {**kept, **values}, "max_position_embeddings": longest}
+    own_fields = {key: value for key, value in own.items() if key != "type"}
+    return {**config, form: {**own_fields, **values}, "max_position_embeddings": longest}

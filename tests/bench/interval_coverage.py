@@ -90,8 +90,8 @@ class Outcome:
 
 def wilson_coverage(n: int, p: float) -> float:
     """Exact coverage of ``proportion_interval``."""
-    held = [low <= p <= high for low, high in _wilson(n)]
-    return float(binom.pmf(np.arange(n + 1), n, p)[held].sum())
+    covered = [low <= p <= high for low, high in _wilson(n)]
+    return float(binom.pmf(np.arange(n + 1), n, p)[covered].sum())
 
 
 def attainable_coverage(probabilities: Any) -> float:
@@ -119,11 +119,11 @@ def _wilson(n: int) -> list[tuple[float, float]]:
 def mean_coverage(families: Families, repeats: int, seed: int = 0, *, ignore_families: bool = False) -> float:
     """Coverage of ``mean_interval``; ``ignore_families``: as if all problems were independent."""
     clusters = families.family if families.size > 1 and not ignore_families else None
-    held = 0
+    covered = 0
     for items in _scores(families, repeats, np.random.default_rng(seed)):
         low, high = mean_interval(items, clusters, samples=families.samples)
-        held += low <= families.p <= high
-    return held / repeats
+        covered += low <= families.p <= high
+    return covered / repeats
 
 
 def pass_coverage(families: Families, repeats: int, seed: int = 0) -> float:
@@ -131,22 +131,22 @@ def pass_coverage(families: Families, repeats: int, seed: int = 0) -> float:
     concentration = (1 - families.item_icc) / families.item_icc
     wrong = (1 - families.p) * concentration
     truth = 1 - float(np.prod([(wrong + at) / (concentration + at) for at in range(families.samples)]))
-    held = 0
+    covered = 0
     for items in _scores(families, repeats, np.random.default_rng(seed)):
         low, high = mean_interval((items > 0).astype(float), samples=families.samples)
-        held += low <= truth <= high
-    return held / repeats
+        covered += low <= truth <= high
+    return covered / repeats
 
 
 def paired_coverage(pairs: Pairs, repeats: int, seed: int = 0) -> Outcome:
     """Coverage and rejections of ``paired_difference``."""
     clusters = pairs.family if pairs.size > 1 else None
-    held = rejected = 0
+    covered = rejected = 0
     for before, after in _pairs(pairs, repeats, np.random.default_rng(seed)):
         result = paired_difference(before, after, clusters)
-        held += result.low <= pairs.gained - pairs.lost <= result.high
+        covered += result.low <= pairs.gained - pairs.lost <= result.high
         rejected += result.p < 0.05
-    return Outcome(held / repeats, rejected / repeats)
+    return Outcome(covered / repeats, rejected / repeats)
 
 
 def _scores(families: Families, repeats: int, draw: np.random.Generator) -> Iterator[Any]:

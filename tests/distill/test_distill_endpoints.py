@@ -365,9 +365,9 @@ def test_after_a_signal_nothing_is_sent_and_what_is_in_flight_is_awaited(
             "a drain",
         )
         release.set()
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130, said
-        assert "run the same command again to resume" in said
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130, stderr
+        assert "run the same command again to resume" in stderr
         sent = len(endpoint.bodies)
         assert sent <= 5, "four at the endpoint, and one that waited for a place there"
         assert sum(map(line_count, tmp_path.glob("*/store/samples.jsonl"))) == sent

@@ -131,7 +131,7 @@ def test_verdicts_on_programs_belong_to_the_packages_that_pip_installed(
     path = write(tmp_path / "t.jsonl", [problem | {"response": f"```python\n{problem['answer']}\n```", "model": "t"}])
     recipe = load_recipe(SMOKE, imported(path, code={"packages": ["tool==1.0"]}))
     locked = load_recipe(SMOKE, imported(path, code={"packages": ["tool==1.0", "part==1.0"]}))
-    found = {}
+    verdicts = {}
     for machine, version in (("one", "1.0"), ("two", "2.0")):
         wheels = tmp_path / machine
         make_wheel(wheels, "tool", "1.0", "import part\n", needs="part")
@@ -145,8 +145,8 @@ def test_verdicts_on_programs_belong_to_the_packages_that_pip_installed(
             (folder_of(tmp_path / "runs", "verify") / "manifest.json").unlink()  # killed on one, resumed on two
         (row,), artefact = verified(recipe, tmp_path / "runs")
         assert artefact.facts.sandbox is not None
-        found[machine] = (row["verdict"], artefact.facts.sandbox.packages)
-    assert found == {"one": ("correct", ("part==1.0", "tool==1.0")), "two": ("wrong", ("part==2.0", "tool==1.0"))}
+        verdicts[machine] = (row["verdict"], artefact.facts.sandbox.packages)
+    assert verdicts == {"one": ("correct", ("part==1.0", "tool==1.0")), "two": ("wrong", ("part==2.0", "tool==1.0"))}
     (log,) = (tmp_path / "runs").glob(f"*/store/{VERDICT_LOG}")
     assert line_count(log) == 2
 

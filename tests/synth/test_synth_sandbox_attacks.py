@@ -282,8 +282,8 @@ def pytest_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
             if file.suffix in (".py", ".txt") or file.name == "METADATA":
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file.locate(), folder / file)
-    with Sandbox(Bubblewrap(folder)) as found:
-        yield found
+    with Sandbox(Bubblewrap(folder)) as box:
+        yield box
 
 
 @pytest.mark.slow
