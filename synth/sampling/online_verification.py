@@ -12,29 +12,14 @@ from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import Any, Protocol
 
-from synth.sampling.policy import Slot
+from synth.sampling.policy import Grade, Slot
 from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
 
-__all__ = ["Grade", "GradedSample", "OnlineVerification", "SampleVerifier"]
+__all__ = ["GradedSample", "OnlineVerification", "SampleVerifier"]
 
 _IN_FLIGHT = 64  # rows in the hands of the verifier; the others wait on the disk
 _END = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Grade:
-    """What a verdict means for a policy.
-
-    ``judged``: there is a verdict for or against (``synth.verify.verdict.judged``). ``correct``: it counts towards the
-    target. ``matches_gold``: the answer is the gold one, though the sample may not count (cut off, or in a bad format).
-    ``answer``: the answer of a wrong sample, where one could be read.
-    """
-
-    judged: bool
-    correct: bool
-    matches_gold: bool
-    answer: str | None
 
 
 class SampleVerifier(Protocol):

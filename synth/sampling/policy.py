@@ -23,7 +23,8 @@ from typing import Literal, Protocol
 from synth.sampling.config import AdaptiveBounds, CascadePolicy
 
 __all__ = [
-    "UNJUDGED_LIMIT", "Adaptive", "Cascade", "Fixed", "Outcome", "Policy", "Slot", "Stopped", "pass_rate_at_stop",
+    "UNJUDGED_LIMIT", "Adaptive", "Cascade", "Fixed", "Grade", "Outcome", "Policy", "Slot", "Stopped",
+    "pass_rate_at_stop",
 ]  # fmt: skip
 
 Slot = tuple[int, int]
@@ -38,6 +39,22 @@ Our choice, as is ``suspect_after``; it has no source."""
 UNJUDGED_LIMIT = 4
 """Samples of a problem after which it stops where none of them could be judged. Two may fail by chance (a busy machine,
 a lost connection); after four, more would most likely fail as well. Our choice; it has no source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What a verdict means for a policy.
+
+    ``correct``: it counts towards the target. ``answer``: the answer of a wrong sample, where one could be read.
+    ``matches_gold``: the answer is the gold one, though the sample may not count (cut off, or in a bad format).
+    ``judged``: there is a verdict for or against (``synth.verify.verdict.judged``): none of a failed request, a
+    verifier's error or time-out.
+    """
+
+    correct: bool
+    answer: str | None = None
+    matches_gold: bool = False
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,19 +79,8 @@ class Policy(Protocol):
         """A slot to draw, each once; None where no slot is free until a verdict comes (or ever)."""
         ...
 
-    def record(
-        self,
-        slot: Slot,
-        correct: bool,
-        answer: str | None,
-        *,
-        matches_gold: bool = False,
-        judged: bool = True,
-        tokens: int = 0,
-    ) -> None:
-        """The verdict of a slot. ``matches_gold``: its answer does, though the sample may not count as correct.
-        ``judged``: False where there is no verdict for or against: a failed request, a verifier's error or time-out.
-        ``tokens``: what the sample took; 0 where unknown."""
+    def record(self, slot: Slot, grade: Grade, *, tokens: int = 0) -> None:
+        """The grade of a slot. ``tokens``: what its sample took; 0 where unknown."""
         ...
 
     def skip(self, slot: Slot) -> None:
@@ -102,16 +108,7 @@ class Fixed:
         self._issued += 1
         return divmod(self._issued - 1, self.limit)
 
-    def record(
-        self,
-        slot: Slot,
-        correct: bool,
-        answer: str | None,
-        *,
-        matches_gold: bool = False,
-        judged: bool = True,
-        tokens: int = 0,
-    ) -> None:
+    def record(self, slot: Slot, grade: Grade, *, tokens: int = 0) -> None:
         raise AssertionError("the fixed policy takes no verdicts")
 
     def skip(self, slot: Slot) -> None:
@@ -200,29 +197,21 @@ class Adaptive:
             heapq.heappop(self._waiting)
         return None
 
-    def record(
-        self,
-        slot: Slot,
-        correct: bool,
-        answer: str | None,
-        *,
-        matches_gold: bool = False,
-        judged: bool = True,
-        tokens: int = 0,
-    ) -> None:
+    def record(self, slot: Slot, grade: Grade, *, tokens: int = 0) -> None:
         problem, index = slot
         marks = self._marks.setdefault(problem, bytearray())
         if index >= len(marks):
             marks.extend(bytes(index + 1 - len(marks)))
         if marks[index]:
             return
-        marks[index] = _CORRECT if correct else _WRONG if judged else _UNJUDGED
+        correct, answer = grade.correct, grade.answer
+        marks[index] = _CORRECT if correct else _WRONG if grade.judged else _UNJUDGED
         self._tokens[problem] += tokens
         self._all_tokens += tokens
         self._all_verdicts += 1
-        if matches_gold and not correct:
+        if grade.matches_gold and not correct:
             self._confirmed.add(problem)
-        if correct or matches_gold:
+        if correct or grade.matches_gold:
             self._answers.pop(problem, None)
         elif _CORRECT not in marks and problem not in self._confirmed and answer is not None and self._suspect_after:
             digest = hashlib.blake2b(" ".join(answer.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -357,26 +346,10 @@ class Cascade:
                 return slot[0], start + slot[1]
         return None
 
-    def record(
-        self,
-        slot: Slot,
-        correct: bool,
-        answer: str | None,
-        *,
-        matches_gold: bool = False,
-        judged: bool = True,
-        tokens: int = 0,
-    ) -> None:
+    def record(self, slot: Slot, grade: Grade, *, tokens: int = 0) -> None:
         (problem, _), number = slot, self._step_of(slot)
         step = self._steps[number]
-        step.record(
-            (problem, slot[1] - self._starts[number]),
-            correct,
-            answer,
-            matches_gold=matches_gold,
-            judged=judged,
-            tokens=tokens,
-        )
+        step.record((problem, slot[1] - self._starts[number]), grade, tokens=tokens)
         if not step.is_final(problem):
             return
         total = sum(self.outcome(problem, before).correct for before in range(number + 1))

@@ -385,15 +385,8 @@ class Sampler:
         if self._verification is None:
             return
         for sample in self._verification.graded(block=block):
-            grade = sample.grade
-            self._policy.record(
-                sample.slot,
-                grade.correct,
-                grade.answer,
-                matches_gold=grade.matches_gold,
-                judged=grade.judged,
-                tokens=self._store.completion_tokens(sample.row_id),
-            )
+            tokens = self._store.completion_tokens(sample.row_id)
+            self._policy.record(sample.slot, sample.grade, tokens=tokens)
 
     def _check_time(self) -> None:
         """Send no more from the drain on; at the limit, abandon what is in flight."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from licensing.errors import DistillError
-from synth.sampling.online_verification import Grade
+from synth.sampling.policy import Grade
 from synth.verify.config import VerifyConfig
 from synth.verify.format_check import format_fields
 from synth.verify.verdict import JUDGED, Verdict, judged

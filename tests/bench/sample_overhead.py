@@ -308,7 +308,7 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
     The mean over orders of the recorded samples, which are exchangeable. Without suspicion and a least chance nothing
     may be lost.
     """
-    from synth.sampling.policy import Adaptive
+    from synth.sampling.policy import Adaptive, Grade
 
     rng = random.Random(0)
     spent, solved, traces = ({"adaptive": 0, "fixed": 0} for _ in range(3))
@@ -320,7 +320,7 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
             row = courses[slot[0]][slot[1]]
             spent["adaptive"] += row["tokens"]
             correct[slot[0]] = min(config.target_correct, correct[slot[0]] + row["correct"])
-            policy.record(slot, row["correct"], row["answer"])
+            policy.record(slot, Grade(row["correct"], row["answer"]), tokens=row["tokens"])
         for rows, have in zip(courses, correct, strict=True):
             spent["fixed"] += sum(row["tokens"] for row in rows[: config.max_samples])
             right = sum(row["correct"] for row in rows[: config.max_samples])

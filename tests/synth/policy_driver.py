@@ -2,7 +2,7 @@
 
 import random
 
-from synth.sampling.policy import Policy
+from synth.sampling.policy import Grade, Policy
 
 
 def drive(
@@ -20,4 +20,5 @@ def drive(
             return [list(policy.issued(problem)) for problem in range(len(truth))]
         problem, index = waiting.pop(rng.randrange(len(waiting)))
         correct = truth[problem][index]
-        policy.record((problem, index), correct, None if correct or answers is None else answers[problem][index])
+        answer = None if correct or answers is None else answers[problem][index]
+        policy.record((problem, index), Grade(correct, answer))

@@ -26,7 +26,7 @@ from synth.sampling.config import (
     EscalateConfig,
     TeacherSampling,
 )
-from synth.sampling.policy import UNJUDGED_LIMIT, Cascade
+from synth.sampling.policy import UNJUDGED_LIMIT, Cascade, Grade
 from synth.sampling.requests import RequestPlan
 from synth.sampling.sample import sample
 from synth.sampling.samples_table import PROBLEM_STOPS
@@ -130,7 +130,7 @@ def verdicts(policy: Cascade, answers: list[str | None]) -> None:
     for answer in answers:
         slot = policy.next()
         assert slot is not None
-        policy.record(slot, answer is None, answer)
+        policy.record(slot, Grade(answer is None, answer))
 
 
 def test_a_teacher_that_agrees_with_itself_against_the_gold_does_not_end_a_problem_but_the_last_one_does() -> None:

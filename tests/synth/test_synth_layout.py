@@ -11,7 +11,7 @@ from sample_runs import draw, stops_of
 
 from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
-from synth.sampling.policy import Adaptive
+from synth.sampling.policy import Adaptive, Grade
 from synth.teachers.teacher import Completion, Request, Teacher
 from synth.verify.config import FormatConfig, VerifyConfig
 from synth.verify.format_check import fault
@@ -116,7 +116,7 @@ def test_a_gold_that_was_met_is_never_suspect_whatever_came_first() -> None:
         for at in order:
             slot = slots[at]
             assert slot is not None
-            policy.record(slot, False, None if at == 3 else "5", matches_gold=at == 3)
+            policy.record(slot, Grade(False, None if at == 3 else "5", matches_gold=at == 3))
         assert policy.outcome(0).stopped == "max_samples"
         assert policy.next() is not None
 
@@ -126,5 +126,5 @@ def test_once_its_gold_was_met_a_problem_waits_for_no_further_verdicts() -> None
         policy = Adaptive(1, AdaptivePolicy(target_correct=4, max_samples=9, suspect_after=2))
         for _ in range(4):
             policy.next()
-        policy.record((0, 3), False, None, matches_gold=agrees)
+        policy.record((0, 3), Grade(False, matches_gold=agrees))
         assert policy.next() == ((0, 4) if agrees else None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from policy_driver import drive
 
 from synth.sampling.config import AdaptivePolicy
-from synth.sampling.policy import UNJUDGED_LIMIT, Adaptive, Fixed, pass_rate_at_stop
+from synth.sampling.policy import UNJUDGED_LIMIT, Adaptive, Fixed, Grade, pass_rate_at_stop
 from synth.section import key_dump
 
 
@@ -92,7 +92,7 @@ def test_samples_that_cannot_be_judged_do_not_make_timing_matter(data: st.DataOb
                 break
             problem, index = waiting.pop(rng.randrange(len(waiting)))
             mark = courses[problem][index]
-            policy.record((problem, index), mark == "c", "7" if mark == "w" else None, judged=mark != "u")
+            policy.record((problem, index), Grade(mark == "c", "7" if mark == "w" else None, judged=mark != "u"))
         found = [policy.outcome(problem) for problem in range(len(courses))]
         for outcome, marks in zip(found, courses, strict=True):
             drawn = marks[: outcome.samples]
@@ -114,7 +114,7 @@ def test_a_sample_that_cannot_be_judged_does_not_lift_the_gate_of_a_suspect_gold
         policy = Adaptive(1, config)
         assert [policy.next() for _ in range(3)] == [(0, 0), (0, 1), (0, 2)]
         for index in order:
-            policy.record((0, index), False, "7" if index else None, judged=index > 0)
+            policy.record((0, index), Grade(False, "7" if index else None, judged=index > 0))
             assert policy.next() is None
         assert policy.outcome(0).stopped == "suspect_gold"
 
@@ -123,7 +123,7 @@ def test_one_judged_sample_among_the_first_lets_a_problem_go_on() -> None:
     policy = Adaptive(2, AdaptivePolicy(target_correct=1, max_samples=9, suspect_after=None))
     while (slot := policy.next()) is not None:
         judged = slot == (1, 3)
-        policy.record(slot, False, None, judged=judged)
+        policy.record(slot, Grade(False, judged=judged))
     assert [len(policy.issued(problem)) for problem in (0, 1)] == [UNJUDGED_LIMIT, 9]
     assert [policy.outcome(problem).stopped for problem in (0, 1)] == ["unjudged", "max_samples"]
 
@@ -147,7 +147,7 @@ def test_one_correct_sample_clears_the_gold() -> None:
 def test_samples_without_an_answer_do_not_agree() -> None:
     policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=8, suspect_after=2))
     while (slot := policy.next()) is not None:
-        policy.record(slot, False, None)
+        policy.record(slot, Grade(False))
     assert len(policy.issued(0)) == 8
 
 
@@ -155,11 +155,11 @@ def test_untouched_problems_come_first_then_those_nearest_to_their_target() -> N
     policy = Adaptive(3, AdaptivePolicy(target_correct=2, max_samples=9, suspect_after=None))
     for slot in [(0, 0), (0, 1), (1, 0)]:
         assert policy.next() == slot
-    policy.record((0, 0), False, "1")
-    policy.record((0, 1), False, "2")
+    policy.record((0, 0), Grade(False, "1"))
+    policy.record((0, 1), Grade(False, "2"))
     assert [policy.next() for _ in range(3)] == [(1, 1), (2, 0), (2, 1)]
-    policy.record((1, 0), True, None)
-    policy.record((1, 1), False, "1")
+    policy.record((1, 0), Grade(True))
+    policy.record((1, 1), Grade(False, "1"))
     assert policy.next() == (1, 2)  # half of its samples were right: one more is likely to do
     assert policy.next() == (0, 2)
 
@@ -180,7 +180,7 @@ def test_an_absent_min_chance_is_in_no_key() -> None:
 def test_a_problem_that_the_budget_cut_off_says_so() -> None:
     policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=9))
     slots = [policy.next(), policy.next()]
-    policy.record((0, 0), True, None)
+    policy.record((0, 0), Grade(True))
     assert slots[1] is not None
     policy.skip(slots[1])
     outcome = policy.outcome(0)
@@ -227,5 +227,5 @@ def test_of_equally_hard_problems_the_one_with_short_answers_comes_first() -> No
     slots = [policy.next() for _ in range(3)]
     for slot, tokens in zip(slots, (900, 30, 300), strict=True):
         assert slot is not None
-        policy.record(slot, False, None, tokens=tokens)
+        policy.record(slot, Grade(False), tokens=tokens)
     assert [policy.next() for _ in range(3)] == [(1, 1), (2, 1), (0, 1)]

@@ -14,7 +14,7 @@ from sample_runs import draw, problems, stored
 
 from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
-from synth.sampling.online_verification import Grade
+from synth.sampling.policy import Grade
 from synth.teachers.config import FakeTeacher
 from synth.teachers.teacher import Completion, Request, Teacher
 from synth.verify.config import VerifyConfig
@@ -90,7 +90,7 @@ class Grader:
         return answer
 
 
-RIGHT, WRONG = Grade(True, True, True, None), Grade(True, False, False, "2")
+RIGHT, WRONG = Grade(True, matches_gold=True), Grade(False, "2")
 
 
 def test_every_problem_is_asked_before_the_first_verdict_comes(tmp_path: Path) -> None:
