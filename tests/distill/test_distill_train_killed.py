@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ CONTEXT.set_forkserver_preload(
         "trl.experimental.gold.gold_trainer",
     ]
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fork_server_ends() -> Iterator[None]:
+    """It holds the libraries in memory, and is a child that tests of other processes would count."""
+    yield
+    forkserver._forkserver._stop()
 
 
 def on_forward(patch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:

@@ -32,10 +32,18 @@ from synth.teachers.teacher import Completion, Request, Teacher
 SUPERVISOR = Path(module.__file__).with_name("process_supervisor.py")
 
 
+BEFORE: set[psutil.Process] = set()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes_of_other_tests() -> None:
+    BEFORE.update(psutil.Process().children(recursive=True))
+
+
 def children(recursive: bool = True) -> list[psutil.Process]:
-    """Processes that this one has started, but for the one in which Python keeps track of shared memory."""
+    """Processes that these tests have started, but for the one in which Python keeps track of shared memory."""
     started = psutil.Process().children(recursive=recursive)
-    running = [child for child in started if not gone(child.pid)]
+    running = [child for child in started if child not in BEFORE and not gone(child.pid)]
     return [child for child in running if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())]
 
 
