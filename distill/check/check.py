@@ -176,7 +176,7 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
 
 def _stage_model(model: AuxiliaryModel, section: str) -> Iterator[Finding]:
     """A judge's or rewriter's model as a teacher's is checked; its fields are those of its section."""
-    from synth.sampling.questions import section_errors
+    from synth.sampling.auxiliary_model import section_errors
 
     with section_errors(section):
         for finding in _teacher(model.teacher):

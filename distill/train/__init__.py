@@ -11,14 +11,14 @@ To change X, edit Y:
     the student as its own teacher                     self_teacher.py
     optimiser, checkpoints, logs, trackers             arguments.py
     models opened and saved                            weights.py
-    threads, quiet libraries, errors in words          surroundings.py
+    threads, quiet libraries, errors in words          environment.py
     messages -> token ids and loss mask                distill/models/tokens.py
     rows, tokenised on disk; which are left out        rows.py
     order of rows, optimiser steps, micro batches      batches.py
     attention over packed rows                         attention.py
     rows divided among processes                       context.py
     the loss and the head                              loss.py
-    packing is proven before use                       proof.py
+    packing is checked before use                      layout_check.py
     steps that are not finite, spikes                  guard.py
     tokens a second, FLOPs, MFU                        metrics.py
     checkpoints                                        checkpoints.py

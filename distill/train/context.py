@@ -54,7 +54,7 @@ class ContextGroup:
 
 def check_context_layers(base: Path, longest: int) -> None:
     """Raise InputError where layers of the model in folder ``base`` need more of a row of ``longest`` tokens than
-    attention gathers, as its config.json says. ``distill.train.proof`` refuses what that does not say."""
+    attention gathers, as its config.json says. ``distill.train.layout_check`` refuses what that does not say."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:

@@ -39,7 +39,7 @@ from distill.train.distillation import (
     token_weighted_trainer,
 )
 from distill.train.distillkit import OTHER_TEXT, DistillKitRows
-from distill.train.surroundings import surroundings
+from distill.train.environment import training_environment
 from distill.train.weights import training_dtype
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_json
@@ -143,7 +143,7 @@ def train_logits(
     order = training_order(len(captured), steps * config.batch_size, student.seed)
     dtype = training_dtype(student.dtype)
     fingerprint, resume = resume_point(student, config, dtype, inputs_digest, checkpoints)
-    with surroundings(checkpoints, "train.logits.micro_batch_size", "student.max_length"):
+    with training_environment(checkpoints, "train.logits.micro_batch_size", "student.max_length"):
         model, _ = open_student(student, start, trained, dtype)
         kind, settings = _captured_trainer(captured, k, read_base(start).stop_ids[0], student.max_length)
         data = datasets.Dataset.from_dict({"prompt": order})

@@ -36,7 +36,7 @@ class LabelledHead:
     runs, and untouched for everybody else. It may be a plain layer or one that PEFT wraps.
 
     Raises AttributeError where the model has no output embeddings. What a model does to its logits behind the head
-    (soft caps, scales) is not covered: ``distill.train.proof`` compares with ``own_losses`` before this is used.
+    (soft caps, scales) is not covered: ``distill.train.layout_check`` compares with ``own_losses`` before this is used.
     """
 
     def __init__(self, model: Any) -> None:

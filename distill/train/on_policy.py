@@ -41,9 +41,9 @@ from distill.train.distillation import (
     save_student,
     step_trainer,
 )  # fmt: skip
+from distill.train.environment import training_environment
 from distill.train.rollouts import RolloutLog
 from distill.train.self_teacher import check_examples_fit, privileged_context, self_teacher_trainer
-from distill.train.surroundings import surroundings
 from distill.train.teacher_server import require_server, scoring_trainer
 from distill.train.weights import training_dtype
 from licensing.errors import InputError, MissingDependency
@@ -209,7 +209,7 @@ def train_on_policy(
     )
     with (
         contextlib.closing(answers),
-        surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
+        training_environment(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
     ):
         model, cut_off = open_student(student, start, trained, dtype, rows)
         # Answers are drawn from the student's distribution: what TRL leaves open, a penalty or min_p of the base fills.

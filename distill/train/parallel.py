@@ -108,7 +108,7 @@ def _context_group(size: int) -> ContextGroup:
     import torch
     from torch import distributed
 
-    # accelerate's group takes tensors of GPUs alone, and with fsdp2 layouts are proven on the CPU.
+    # accelerate's group takes tensors of GPUs alone, and with fsdp2 layouts are checked on the CPU.
     both = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else None
     group, _ = distributed.new_subgroups(size, backend=both)
 
@@ -137,7 +137,7 @@ def _context_group(size: int) -> ContextGroup:
 
 @contextlib.contextmanager
 def _exchange() -> Iterator[None]:
-    """What fails here is no fault of the model, which ``distill.train.proof`` would make of a RuntimeError."""
+    """What fails here is no fault of the model, which ``distill.train.layout_check`` would make of a RuntimeError."""
     try:
         yield
     except RuntimeError as error:

@@ -16,9 +16,9 @@ class TrainResult:
     """What a training did. ``tokens`` and ``trained_tokens`` count one pass over the rows, without padding.
 
     ``samples``: rows that all steps saw, a row of three epochs three times. ``layout``: of the micro batches, and
-    ``layouts_refused`` those that gave other losses (``distill.train.proof``). ``history`` holds one entry an optimiser
-    step: step, loss, learning_rate, grad_norm; at a step that the loss guard names, ``problem`` and the ids of its
-    ``rows``, and no loss where that is not finite. ``resumed_from`` is the step of the checkpoint that the call
+    ``layouts_refused`` those that gave other losses (``distill.train.layout_check``). ``history`` holds one entry an
+    optimiser step: step, loss, learning_rate, grad_norm; at a step that the loss guard names, ``problem`` and the ids
+    of its ``rows``, and no loss where that is not finite. ``resumed_from`` is the step of the checkpoint that the call
     continued from, 0 where it began anew; it is in no file and not among the facts.
     """
 

@@ -3,7 +3,7 @@
 What is added to the trainer:
 
 - an item of its data set is a whole optimiser step, so that rows can be packed without changing the batch
-  (``batches.py``), in a layout that was proven on the first rows (``proof.py``);
+  (``batches.py``), in a layout that was checked on the first rows (``layout_check.py``);
 - the head runs on labelled positions alone, on every device (``loss.py``);
 - a step that is not finite is skipped, and its rows are named (``guard.py``);
 - each checkpoint is marked when it is whole, and a resume takes the newest marked one (``checkpoints.py``);
@@ -28,13 +28,13 @@ from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import Steps, training_order
 from distill.train.checkpoints import MARK, complete, fingerprint_of, library_versions, newest_complete
 from distill.train.context import check_context_layers
+from distill.train.environment import training_environment
 from distill.train.guard import NOT_FINITE, LossGuard
+from distill.train.layout_check import CheckedLayout, check_layouts
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
-from distill.train.proof import Proof, prove
 from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, refuse_long_rows, token_rows
-from distill.train.surroundings import surroundings
 from distill.train.weights import open_model, save_adapter, save_full, training_dtype
 from distill.train.zero import divide_weights, forget_gradients, shown_by_gradients
 from licensing.errors import InputError, MissingDependency, Refused
@@ -134,16 +134,16 @@ def train_sft(
     layout = parallel.checkpoint_layout(student.parallel)
     fingerprint = fingerprint_of(rows_key, key_digest(student), str(samples), dtype, device, layout)
     resume = newest_complete(checkpoints, fingerprint, remove=first)
-    with surroundings(checkpoints, "student.micro_batch_size", "student.max_length"):
+    with training_environment(checkpoints, "student.micro_batch_size", "student.max_length"):
         model = open_model(student, start, dtype)
         trained_parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         context = parallel.context_group(student.parallel)
-        proof = prove(model, data, order[: student.batch_size], pad_id, context)
-        for refusal in proof.refused if first else ():
-            progress(0, None, f"training in {proof.layout} rows; refused: {refusal}")
+        checked = check_layouts(model, data, order[: student.batch_size], pad_id, context)
+        for refusal in checked.refused if first else ():
+            progress(0, None, f"training in {checked.layout} rows; refused: {refusal}")
         most_tokens = student.micro_batch_size * int(data.lengths.max())
-        steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks, parts)
-        trainer = _trainer(student, model, steps, data, proof, dtype, checkpoints, fingerprint, metrics, progress)
+        steps = Steps(data, order, student.batch_size, most_tokens, pad_id, checked.layout, ranks, parts)
+        trainer = _trainer(student, model, steps, data, checked, dtype, checkpoints, fingerprint, metrics, progress)
         snapshot_steps = [] if snapshots is None else steps_at_equal_distances(len(steps), snapshots.count)
         if snapshot_steps:
             trainer.add_callback(
@@ -168,8 +168,8 @@ def train_sft(
         tokens=data.tokens,
         trained_tokens=data.trained_tokens,
         dtype=dtype,
-        layout=proof.layout,
-        layouts_refused=proof.refused,
+        layout=checked.layout,
+        layouts_refused=checked.refused,
         method=student.method.kind,
         trained_parameters=trained_parameters,
         left_out=data.left_out,
@@ -239,7 +239,7 @@ def _trainer(
     model: Any,
     steps: Steps,
     data: TokenRows,
-    proof: Proof,
+    checked: CheckedLayout,
     dtype: str,
     checkpoints: Path,
     fingerprint: str,
@@ -267,7 +267,7 @@ def _trainer(
     flops = ModelFlops(model, full=student.method.kind == "full")
     log = MetricsLog(metrics, data, flops, peak * ranks if peak else None)
     most_skipped = max(_SKIPPED_AT_MOST, len(steps) // 100)
-    head = LabelledHead(model) if proof.labelled_head else None
+    head = LabelledHead(model) if checked.labelled_head else None
     config = model.config.get_text_config()
     # Mixtures of experts: the load-balancing loss, weighted as the model's own configuration has it.
     router_loss = getattr(config, "router_aux_loss_coef", None) if hasattr(config, "output_router_logits") else None

@@ -20,7 +20,7 @@ from synth.persona.config import PersonaConfig
 from synth.persona.find import Claim, describe, find_identity, foreign
 from synth.persona.rewrite import rewrite
 from synth.persona.rewriter import REWRITER, RewriterRun
-from synth.sampling.questions import section_errors
+from synth.sampling.auxiliary_model import section_errors
 from synth.trace import Trace, TraceSet, samples_schema
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import verify_row

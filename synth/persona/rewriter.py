@@ -23,7 +23,7 @@ from synth.persona.find import Claim, find_identity, foreign, listed_names
 from synth.persona.judge import judge_answer
 from synth.persona.rewrite import own_names
 from synth.reasoning import THINK_CLOSE, THINK_OPEN, complete_answer
-from synth.sampling.questions import QuestionRun
+from synth.sampling.auxiliary_model import AuxiliaryModelRun
 from synth.trace import Trace
 from synth.verify.judge import sanitize
 
@@ -121,9 +121,9 @@ def fault_of(reply: str, sentence: str, claims: Sequence[Claim], persona: Person
     return None
 
 
-class RewriterRun(QuestionRun):
+class RewriterRun(AuxiliaryModelRun):
     """One pass over traces (``note``), the asking (``ask``), and a second pass (``text``). Arguments as of
-    ``QuestionRun``; ``persona`` has a rewriter."""
+    ``AuxiliaryModelRun``; ``persona`` has a rewriter."""
 
     def __init__(
         self,

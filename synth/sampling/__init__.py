@@ -6,5 +6,5 @@ during sampling, `online_verification.py`; the guard against empty thinking, `re
 texts, `store.py`, and how a line is committed and found, `append_log.py`; samples of other runs, `reuse.py`; one log of
 several, `merge.py`; which rows of the store a stage uses, `selection.py`; the columns of its tables,
 `samples_table.py`; imported traces, `imported_traces.py`; questions of a stage to a model of its own (judge, rewriter),
-`questions.py`; the start and end of a run of sampling, `sample.py`; the recipe's section `sample`, `config.py`.
+`auxiliary_model.py`; the start and end of a run of sampling, `sample.py`; the recipe's section `sample`, `config.py`.
 """

@@ -291,7 +291,7 @@ class TeacherSampling(SamplingOptions):
 
 
 class AuxiliaryModel(Section):
-    """A model that a stage asks questions of its own (``synth.sampling.questions``): a judge, a rewriter."""
+    """A model that a stage asks questions of its own (``synth.sampling.auxiliary_model``): a judge, a rewriter."""
 
     role: ClassVar[str]
     teacher: TeacherConfig = Field(description="The model; any kind but offline.")

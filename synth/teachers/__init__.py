@@ -4,7 +4,7 @@ To change the protocol, edit `teacher.py`; the recipe's section `teacher`, or wh
 `config.py`; mixtures, `mixture.py` (the section) and `router.py` (which teacher is open); an engine, `vllm.py`,
 `transformers.py`, `openai.py` (any endpoint), `vllm_server.py` (a server of ours) or `fake.py`; names and resolved
 values of vLLM's arguments, `vllm_engine_args.py`; how a stream is decoded, `chat_stream.py`; the number of requests in
-flight, `concurrency_limiter.py`; what a refusal concerns, `refusal.py`; retries, `openai.py`; starting and restarting
-an endpoint, `endpoint.py` and `vllm_server.py`; how its processes end, `process_supervisor.py`; from a section to a
-teacher, `build.py`.
+flight, `concurrency_limiter.py`; what an error of an endpoint concerns, `endpoint_error.py`; retries, `openai.py`;
+starting and restarting an endpoint, `endpoint.py` and `vllm_server.py`; how its processes end,
+`process_supervisor.py`; from a section to a teacher, `build.py`.
 """

@@ -23,8 +23,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from synth.teachers.endpoint_error import EndpointError, endpoint_error_of
 from synth.teachers.logprobs import ReplyLogprobs
-from synth.teachers.refusal import Refusal, refusal_of
 
 __all__ = ["ChatStream", "SSEDecoder"]
 
@@ -74,7 +74,7 @@ class ChatStream:
         self.done = False
 
     def add(self, event: Any) -> None:
-        """One event of a stream, or a whole message. Raises Refusal."""
+        """One event of a stream, or a whole message. Raises EndpointError."""
         if not isinstance(event, dict):
             raise _malformed("an event that is no object")
         usage = event.get("usage") or _object(event.get("x_groq")).get("usage")
@@ -84,7 +84,7 @@ class ChatStream:
             if name not in self.provenance and isinstance(value := event.get(name), str) and value:
                 self.provenance[name] = value[:200]
         if event.get("error"):
-            raise refusal_of(event["error"])
+            raise endpoint_error_of(event["error"])
         choices = event.get("choices")
         if choices is None and usage is None and "usage" not in event:
             raise _malformed("an object that is no answer")
@@ -111,7 +111,7 @@ class ChatStream:
         if self.logprobs is not None and isinstance(positions := _object(choice.get("logprobs")).get("content"), list):
             self.logprobs.add(map(_object, positions))
         if self._characters > _CHARACTERS_A_TOKEN * (self._limit + 64):
-            raise Refusal("request", f"more than {self._characters:,} characters for {self._limit:,} tokens")
+            raise EndpointError("request", f"more than {self._characters:,} characters for {self._limit:,} tokens")
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
 
     def finish(self) -> FinishMeaning | None:
@@ -131,8 +131,8 @@ class ChatStream:
         return self.finish_reason is not None or (self.done and self.counts()[1] is not None)
 
     def text(self, think_open: str, think_close: str) -> str:
-        """The trace: thinking, where there is any, between its tags. Raises Refusal for half a surrogate pair, which no
-        tokenizer takes; two halves that came in two events are one character."""
+        """The trace: thinking, where there is any, between its tags. Raises EndpointError for half a surrogate pair,
+        which no tokenizer takes; two halves that came in two events are one character."""
         thinking, content = _whole_characters(self._thinking), _whole_characters(self._content)
         if not thinking:
             return content
@@ -169,13 +169,13 @@ def _whole_characters(pieces: Sequence[str]) -> str:
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        raise Refusal("request", "the text has half a surrogate pair, which no tokenizer takes") from None
+        raise EndpointError("request", "the text has half a surrogate pair, which no tokenizer takes") from None
 
 
 def _texts(value: Any, kind: str) -> Iterator[tuple[str, str]]:
     """(kind, text) of what stands in a field: a string, or parts, whose type may be another kind.
 
-    Raises Refusal for a part that is neither text nor thinking: no attempt would be read.
+    Raises EndpointError for a part that is neither text nor thinking: no attempt would be read.
     """
     if value is None:
         return
@@ -195,16 +195,16 @@ def _texts(value: Any, kind: str) -> Iterator[tuple[str, str]]:
         elif name in ("text", "output_text"):
             yield from _texts(inner, kind)
         else:
-            raise Refusal("request", f"the answer has a part of type {name[:40]!r}, which is not read")
+            raise EndpointError("request", f"the answer has a part of type {name[:40]!r}, which is not read")
 
 
 def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _malformed(what: str) -> Refusal:
+def _malformed(what: str) -> EndpointError:
     """The server sent something that is no answer, or only a part of one. Another attempt may succeed."""
-    return Refusal("transient", what)
+    return EndpointError("transient", what)
 
 
 def _number(value: Any, least: int, most: int) -> int | None:
@@ -216,7 +216,7 @@ def _number(value: Any, least: int, most: int) -> int | None:
 class SSEDecoder:
     """Decodes the bytes of a response: server-sent events, or the whole message of a server that cannot stream.
 
-    ``feed`` and ``end`` raise Refusal. A line, and a whole message, may have 8 MiB.
+    ``feed`` and ``end`` raise EndpointError. A line, and a whole message, may have 8 MiB.
     """
 
     def __init__(self, answer: ChatStream) -> None:
@@ -232,7 +232,7 @@ class SSEDecoder:
             raise _malformed("a message without end")
 
     def end(self) -> None:
-        """The response has ended. Raises Refusal where the answer is incomplete."""
+        """The response has ended. Raises EndpointError where the answer is incomplete."""
         rest, self._rest = self._rest, b""
         self._line(rest)
         if self._whole is not None:

@@ -13,8 +13,8 @@ attempt that was paid for goes back to the sampler, which sends the next one if 
 ``/models``: an outage must not turn a hundred thousand requests into errors. An outage after the first answer is waited
 out, for ``patience_s``.
 
-**What ends the run** is what concerns all requests (``refusal.py``): an account without credit; a key or an address
-that was never accepted; another model than the one requested; an endpoint that never answered, or not for
+**What ends the run** is what concerns all requests (``endpoint_error.py``): an account without credit; a key or an
+address that was never accepted; another model than the one requested; an endpoint that never answered, or not for
 ``patience_s``. Whatever else is refused is an error row. Refusals may come in a row because a service says in words of
 its own that it will answer nothing, or because so many problems are too long: after ``_IN_A_ROW`` of them a test
 request, with all that requests share and a harmless question, tells one from the other. Before the run ends, requests
@@ -46,8 +46,8 @@ from synth.teachers.chat_stream import ChatStream, SSEDecoder
 from synth.teachers.concurrency_limiter import ConcurrencyLimiter, allow_sockets, retry_after
 from synth.teachers.config import OpenAITeacher, ServedTeacher, VllmServerTeacher
 from synth.teachers.endpoint import Endpoint, EndpointProvider, RemoteEndpoint, endpoints_of
+from synth.teachers.endpoint_error import EndpointError, scope_of
 from synth.teachers.logprobs import TokenLogprobs
-from synth.teachers.refusal import Refusal, scope_of
 from synth.teachers.teacher import Completion, Request, Teacher, missing_engine, teacher_messages
 
 __all__ = ["OpenAIEngine", "check_logprobs", "models_at"]
@@ -196,7 +196,7 @@ class OpenAIEngine(Teacher):
     async def _completion(self, request: Request) -> Completion | None:
         """Send it until there is an answer, a final error, or an attempt that was paid for; None where the run ends
         before that. Raises DistillError where the run has to end."""
-        attempts, refusals = request.attempt or 0, 0
+        attempts, rate_limited = request.attempt or 0, 0
         first: tuple[float, int] | None = None  # time of the first failure, and how many requests had answers then
         while True:
             entered = await self._limiter.enter()
@@ -209,7 +209,7 @@ class OpenAIEngine(Teacher):
                 try:
                     completion = await self._attempt(endpoint, request)
                     answered = True
-                except Refusal as error:
+                except EndpointError as error:
                     answered = error.scope not in ("transient", "busy")
                     raise
                 finally:
@@ -217,43 +217,43 @@ class OpenAIEngine(Teacher):
                 self._answered, self._refused = self._answered + 1, 0
                 self._limiter.answered()
                 return completion
-            except Refusal as error:
-                refusal = error
-                if refusal.scope == "busy":
-                    self._limiter.refused(entered, refusal.pause_s)
+            except EndpointError as error:
+                failure = error
+                if failure.scope == "busy":
+                    self._limiter.refused(entered, failure.pause_s)
             finally:
                 self._limiter.leave()
-            busy, paid = refusal.scope == "busy", bool(refusal.completion_tokens)
-            if refusal.scope == "request":
-                return await self._refuse(endpoint, request, refusal)
-            if self._concerns_all(refusal):
-                self._end(self._explained(endpoint, refusal))
-                return _error(request, refusal) if paid else None
+            busy, paid = failure.scope == "busy", bool(failure.completion_tokens)
+            if failure.scope == "request":
+                return await self._error_row(endpoint, request, failure)
+            if self._concerns_all(failure):
+                self._end(self._explained(endpoint, failure))
+                return _error(request, failure) if paid else None
             if await self._provider.is_lost(endpoint):
                 continue  # no attempt of this request: the provider counts restarts
             if self._draining:
-                return _error(request, refusal) if paid else None
+                return _error(request, failure) if paid else None
             first = first or (time.monotonic(), self._answered)
             patient = time.monotonic() - first[0] <= self._config.patience_s
-            attempts, refusals = attempts + (not busy), refusals + busy
+            attempts, rate_limited = attempts + (not busy), rate_limited + busy
             if busy and not patient:
                 if self._answered == first[1]:
                     what = f"the endpoint has refused everything for {self._config.patience_s:g} s"
-                    raise self._outage(endpoint, what, refusal)
-                return await self._refuse(endpoint, request, refusal)
+                    raise self._outage(endpoint, what, failure)
+                return await self._error_row(endpoint, request, failure)
             if attempts >= self._config.max_attempts:
                 if await self._is_up(endpoint):
-                    return await self._refuse(endpoint, request, refusal)
+                    return await self._error_row(endpoint, request, failure)
                 if not self._answered or not patient:
-                    raise self._outage(endpoint, "the endpoint does not answer", refusal)
-            if not (busy and refusal.pause_s):  # else the limiter waits
-                longest = min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2.0 ** min(attempts + refusals - 1, 8))
+                    raise self._outage(endpoint, "the endpoint does not answer", failure)
+            if not (busy and failure.pause_s):  # else the limiter waits
+                longest = min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2.0 ** min(attempts + rate_limited - 1, 8))
                 await asyncio.sleep(random.uniform(longest / 4, longest))
             if paid and request.attempt is not None:
-                return replace(_error(request, refusal), retry=True)
+                return replace(_error(request, failure), retry=True)
 
     async def _attempt(self, endpoint: Endpoint, request: Request) -> Completion:
-        """One attempt. Raises Refusal where there is no answer."""
+        """One attempt. Raises EndpointError where there is no answer."""
         import httpx2
         import openai
 
@@ -275,29 +275,29 @@ class OpenAIEngine(Teacher):
                         deadline = asyncio.get_running_loop().time() + (1.0 if answer.done else _USAGE_S)
                         clock.reschedule(min(deadline, clock.when() or deadline))
             decoder.end()
-        except (openai.APIError, httpx2.HTTPError, Refusal, TimeoutError, UnicodeEncodeError) as caught:
-            lasting = isinstance(caught, Refusal) and caught.scope not in ("transient", "busy")
+        except (openai.APIError, httpx2.HTTPError, EndpointError, TimeoutError, UnicodeEncodeError) as caught:
+            lasting = isinstance(caught, EndpointError) and caught.scope not in ("transient", "busy")
             error = caught if lasting or not answer.is_whole else None
         finally:
             self._attempting.discard(task)
         try:
             if error is not None:
-                raise self._refusal(endpoint, error)
+                raise self._endpoint_error(endpoint, error)
             return self._finish(request, answer)
-        except Refusal as refusal:
-            refusal.prompt_tokens, refusal.completion_tokens = answer.cost()
+        except EndpointError as failure:
+            failure.prompt_tokens, failure.completion_tokens = answer.cost()
             raise
 
     def _finish(self, request: Request, answer: ChatStream) -> Completion:
-        """The completion of a whole answer. Raises Refusal where its end says that it is none."""
+        """The completion of a whole answer. Raises EndpointError where its end says that it is none."""
         reason = answer.finish()
         if reason == "retry":
-            raise Refusal("transient", f"the server ended the request with {answer.finish_reason!r}")
+            raise EndpointError("transient", f"the server ended the request with {answer.finish_reason!r}")
         if reason is None:
-            raise Refusal("request", f"the endpoint ended the request with {answer.finish_reason!r}")
+            raise EndpointError("request", f"the endpoint ended the request with {answer.finish_reason!r}")
         other = self._config.other_model(answer.provenance.get("model"))
         if other is not None and isinstance(self._config, OpenAITeacher) and self._config.other_models == "stop":
-            raise Refusal("model", f"{self._config.model} was requested, and {other} answered")
+            raise EndpointError("model", f"{self._config.model} was requested, and {other} answered")
         text = answer.text(self._config.think_open, self._config.think_close)
         prompt_tokens, completion_tokens, reasoning_tokens = answer.counts()
         return Completion(
@@ -305,36 +305,36 @@ class OpenAIEngine(Teacher):
             provenance=answer.provenance, logprobs=_logprobs(answer, self._config),
         )  # fmt: skip
 
-    def _refusal(self, endpoint: Endpoint, error: Exception) -> Refusal:
+    def _endpoint_error(self, endpoint: Endpoint, error: Exception) -> EndpointError:
         """What an error of the client concerns."""
         import openai
 
         message = self._without_key(error, endpoint)
-        if isinstance(error, Refusal):
-            return Refusal(error.scope, message, pause_s=error.pause_s)
+        if isinstance(error, EndpointError):
+            return EndpointError(error.scope, message, pause_s=error.pause_s)
         if isinstance(error, TimeoutError):
-            return Refusal("request", f"no end after {self._config.total_timeout_s:g} s")
+            return EndpointError("request", f"no end after {self._config.total_timeout_s:g} s")
         if isinstance(error, UnicodeEncodeError):
-            return Refusal("request", message)
+            return EndpointError("request", message)
         if not isinstance(error, openai.APIStatusError):
-            return Refusal("transient", message)
+            return EndpointError("transient", message)
         headers = error.response.headers
         pause = retry_after(headers.get("retry-after"), self._config.max_retry_after_s, now=headers.get("date"))
-        return Refusal(scope_of(error.status_code, error.code, error.type), message, pause_s=pause)
+        return EndpointError(scope_of(error.status_code, error.code, error.type), message, pause_s=pause)
 
-    async def _refuse(self, endpoint: Endpoint, request: Request, refusal: Refusal) -> Completion:
+    async def _error_row(self, endpoint: Endpoint, request: Request, failure: EndpointError) -> Completion:
         """The error row of a request. Ends the run where the test request is refused, too."""
-        row = _error(request, refusal)
+        row = _error(request, failure)
         self._refused += 1
         if self._refused < _IN_A_ROW or self._testing or self._draining:
             return row
         self._testing = True
         try:
             test = await self._attempt(endpoint, replace(request, messages=teacher_messages(self._config, _TEST)))
-        except Refusal as error:
+        except EndpointError as error:
             if error.scope != "busy":
                 what = f"{self._refused} requests in a row were refused, and a test request was, too; the last: "
-                self._end(self._explained(endpoint, Refusal(refusal.scope, f"{what}{refusal.reason}")))
+                self._end(self._explained(endpoint, EndpointError(failure.scope, f"{what}{failure.reason}")))
         else:
             self._refused = 0
             row = replace(
@@ -346,34 +346,34 @@ class OpenAIEngine(Teacher):
             self._testing = False
         return row
 
-    def _concerns_all(self, refusal: Refusal) -> bool:
-        """Whether no request would be answered. What has answered before knows the key and the address: then a refusal
+    def _concerns_all(self, failure: EndpointError) -> bool:
+        """Whether no request would be answered. What has answered before knows the key and the address: then a failure
         of them is a passing fault of the service."""
-        return refusal.scope in ("account", "model") or (refusal.scope in ("key", "address") and not self._answered)
+        return failure.scope in ("account", "model") or (failure.scope in ("key", "address") and not self._answered)
 
-    def _explained(self, endpoint: Endpoint, refusal: Refusal) -> DistillError:
+    def _explained(self, endpoint: Endpoint, failure: EndpointError) -> DistillError:
         """The error that ends the run."""
-        if refusal.scope == "account":
+        if failure.scope == "account":
             what, hint = "the account's credit is used up", "add credit; the same command resumes"
-            return MissingDependency(f"{what}: {refusal}", where=endpoint.base_url, hint=hint)
-        if refusal.scope == "key" and not self._answered:
+            return MissingDependency(f"{what}: {failure}", where=endpoint.base_url, hint=hint)
+        if failure.scope == "key" and not self._answered:
             what, hint = "the endpoint does not accept the key", _CHECK_KEY
-            return InputError(f"{what}: {refusal}", where=endpoint.base_url, hint=hint)
-        if refusal.scope == "address" and not self._answered:
+            return InputError(f"{what}: {failure}", where=endpoint.base_url, hint=hint)
+        if failure.scope == "address" and not self._answered:
             what, where = "the endpoint does not know this address or model", f"teacher.model {self._config.model}"
             hint = "check teacher.base_url, which usually ends in /v1, and teacher.model"
-            return InputError(f"{what}: {refusal}", where=where, hint=hint)
-        if refusal.scope == "model":
+            return InputError(f"{what}: {failure}", where=where, hint=hint)
+        if failure.scope == "model":
             hint = (
                 f"pin the endpoint to {self._config.model}; list a name that is its own in teacher.response_models; "
                 "teacher.other_models: label takes such answers and names them in the lineage"
             )
-            return Refused(str(refusal), where="teacher.other_models", hint=hint)
+            return Refused(str(failure), where="teacher.other_models", hint=hint)
         hint = (
             "look at the account, and at teacher.extra_body and the sampling settings against what the endpoint "
             "accepts; the same command asks again for what was refused"
         )
-        return MissingDependency(str(refusal), where=endpoint.base_url, hint=hint)
+        return MissingDependency(str(failure), where=endpoint.base_url, hint=hint)
 
     async def _is_up(self, endpoint: Endpoint) -> bool:
         """Whether the endpoint answers anything but a server error."""
@@ -388,9 +388,9 @@ class OpenAIEngine(Teacher):
             return False
         return True
 
-    def _outage(self, endpoint: Endpoint, what: str, refusal: Refusal) -> MissingDependency:
+    def _outage(self, endpoint: Endpoint, what: str, failure: EndpointError) -> MissingDependency:
         hint = "the same command resumes once it answers"
-        return MissingDependency(f"{what}: {refusal}", where=endpoint.base_url, hint=hint)
+        return MissingDependency(f"{what}: {failure}", where=endpoint.base_url, hint=hint)
 
     # --- the client ----------------------------------------------------------------------------------------------
 
@@ -459,7 +459,7 @@ class OpenAIEngine(Teacher):
 
 
 def _logprobs(answer: ChatStream, config: ServedTeacher) -> TokenLogprobs | None:
-    """Raises InputError where the endpoint does not serve what was requested, Refusal where some of it is missing."""
+    """Raises InputError where the endpoint does not serve what was requested, EndpointError where some is missing."""
     reply, generated = answer.logprobs, answer.counts()[1]
     if reply is None:
         return None
@@ -468,17 +468,17 @@ def _logprobs(answer: ChatStream, config: ServedTeacher) -> TokenLogprobs | None
         hint = "vLLM's server gives them, by token id; elsewhere leave out sample.logprobs"
         raise InputError(f"the log-probabilities of the endpoint are {fault}", where=where, hint=hint)
     if generated not in (None, len(reply)):
-        raise Refusal("request", f"log-probabilities of {len(reply):,} tokens came for {generated:,}")
+        raise EndpointError("request", f"log-probabilities of {len(reply):,} tokens came for {generated:,}")
     try:
         return reply.logprobs()
     except ValueError as error:
-        raise Refusal("request", str(error)) from error
+        raise EndpointError("request", str(error)) from error
 
 
-def _error(request: Request, refusal: Refusal) -> Completion:
+def _error(request: Request, failure: EndpointError) -> Completion:
     """The row of a failed request, with what it has cost."""
-    counts = refusal.prompt_tokens, refusal.completion_tokens or None
-    return Completion(request.request_id, "", "error", *counts, refusal.reason[:500])
+    counts = failure.prompt_tokens, failure.completion_tokens or None
+    return Completion(request.request_id, "", "error", *counts, failure.reason[:500])
 
 
 def _client_options(config: ServedTeacher, endpoint: Endpoint) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ask a judge model about rows that the rules have verified: each different question once (`synth.sampling.questions`).
+"""Ask a judge model about rows that the rules have verified (`synth.sampling.auxiliary_model`), each question once.
 
 Another way to count, or another `when`, asks only about what is new.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from synth.sampling.questions import QuestionRun
+from synth.sampling.auxiliary_model import AuxiliaryModelRun
 from synth.verify.config import JudgeConfig
 from synth.verify.judge import Question, parse_judgement, question
 from synth.verify.verdict import shortened
@@ -24,9 +24,9 @@ ANSWERS = "judgements.jsonl"
 """The judge's answers, in the order of the questions: raw text, tokens, model, engine."""
 
 
-class JudgeRun(QuestionRun):
+class JudgeRun(AuxiliaryModelRun):
     """One pass over verified rows (``note``), the asking (``ask``), and a second pass (``fields``). Arguments as of
-    ``QuestionRun``."""
+    ``AuxiliaryModelRun``."""
 
     answers_file = ANSWERS
 

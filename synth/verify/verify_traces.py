@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.parquet_files import read_parquet, write_parquet
-from synth.sampling.questions import section_errors
+from synth.sampling.auxiliary_model import section_errors
 from synth.trace import Trace, TraceSet
 from synth.verify.config import JudgeConfig, VerifyConfig
 from synth.verify.disagreement_report import DisagreementReport

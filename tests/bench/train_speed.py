@@ -147,13 +147,13 @@ def work(config: Any, start: Path, data: Any, steps: Any) -> dict[str, float]:
 
     from distill.train import attention
     from distill.train.batches import collate
+    from distill.train.layout_check import check_layouts
     from distill.train.loss import LabelledHead
-    from distill.train.proof import prove
     from distill.train.weights import adapted
 
     attention._WRITTEN_OUT_UP_TO = LONGEST  # the counter does not know a CPU's fused attention
     model = adapted(AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32), config.method)
-    proof = prove(model, data, steps.rows(0), 0)
+    checked = check_layouts(model, data, steps.rows(0), 0)
     head = model.get_base_model().get_output_embeddings()
     project, positions = head.forward, 0
 
@@ -178,7 +178,7 @@ def work(config: Any, start: Path, data: Any, steps: Any) -> dict[str, float]:
     ideal = flops([collate(data, [row], "single", 0) for row in rows])
     computed = sum(batch["input_ids"].numel() for batch in batches)
     return {
-        "layout": proof.layout,
+        "layout": checked.layout,
         "flops_ratio": issued / ideal,
         "packing": int(data.lengths[rows].sum()) / computed,
         "head_ratio": scored / int(data.lengths[rows].sum() - data.prompt_lengths[rows].sum()),

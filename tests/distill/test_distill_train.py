@@ -432,7 +432,7 @@ def test_packed_rows_are_proven_and_train_as_rows_one_at_a_time(
 ) -> None:
     config = student({"kind": method}, dtype=dtype, num_train_epochs=1, max_length=1024)  # no dropout
     packed = run(config, start, long_rows, tmp_path / "packed")
-    monkeypatch.setattr("distill.train.proof._CANDIDATES", [])
+    monkeypatch.setattr("distill.train.layout_check._CANDIDATES", [])
     single = run(config, start, long_rows, tmp_path / "single")
     assert (packed.layout, packed.layouts_refused, single.layout) == ("packed", (), "single")
     for one, other in zip(packed.history, single.history, strict=True):

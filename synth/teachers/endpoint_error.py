@@ -1,8 +1,8 @@
-"""What a refusal of an endpoint concerns: one request, all of them, or only this moment.
+"""What an error of an endpoint concerns: one request, all of them, or only this moment.
 
-The same refusal comes as an HTTP status, in the body of a 200, or as an event of a stream. All three are read here, by
+The same error comes as an HTTP status, in the body of a 200, or as an event of a stream. All three are read here, by
 their status or code. A service that says by none of them that nothing will be answered (credit gone, told as a 400) is
-recognised by ``openai.py``, by refusals in a row.
+recognised by ``openai.py``, by errors in a row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-__all__ = ["Refusal", "Scope", "refusal_of", "scope_of"]
+__all__ = ["EndpointError", "Scope", "endpoint_error_of", "scope_of"]
 
 Scope = Literal["busy", "transient", "request", "account", "key", "address", "model"]
 """``busy``: too many requests at once. ``transient``: another attempt may succeed. ``request``: this request fails
@@ -48,7 +48,7 @@ _BY_CODE: dict[str, Scope] = {
 }
 
 
-class Refusal(Exception):
+class EndpointError(Exception):
     """A request was not answered.
 
     ``pause_s``: its Retry-After. ``prompt_tokens``, ``completion_tokens``: what the attempt cost, as far as is known.
@@ -62,7 +62,7 @@ class Refusal(Exception):
 
 
 def scope_of(status: int | None, *codes: Any) -> Scope:
-    """What a refusal concerns. ``status``: of HTTP, None where there is none; ``codes``: what the body gives as `code`
+    """What an error concerns. ``status``: of HTTP, None where there is none; ``codes``: what the body gives as `code`
     and `type`. A code that says more than the status counts: 429 and 400 are also said of an empty account."""
     by_code = [_BY_CODE[name] for code in codes if (name := str(code).lower()) in _BY_CODE]
     if "account" in by_code:
@@ -76,10 +76,10 @@ def scope_of(status: int | None, *codes: Any) -> Scope:
     return "request" if status < 500 else "transient"
 
 
-def refusal_of(error: Any) -> Refusal:
-    """The refusal that the value of `error` in a body or an event says."""
+def endpoint_error_of(error: Any) -> EndpointError:
+    """The error that the value of `error` in a body or an event says."""
     if not isinstance(error, Mapping):
-        return Refusal("transient", f"the server said: {error}")
+        return EndpointError("transient", f"the server said: {error}")
     code = error.get("code")
     status = int(str(code)) if re.fullmatch(r"[1-5]\d\d", str(code)) else None
-    return Refusal(scope_of(status, code, error.get("type")), f"the server said: {error.get('message')}")
+    return EndpointError(scope_of(status, code, error.get("type")), f"the server said: {error.get('message')}")

@@ -34,10 +34,10 @@ from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
 from synth.teachers.router import read_engine_info, write_engine_info
 
-__all__ = ["QuestionRun", "section_errors"]
+__all__ = ["AuxiliaryModelRun", "section_errors"]
 
 
-class QuestionRun:
+class AuxiliaryModelRun:
     """Questions are added (``add``), asked (``ask``), and their answers read (``answer``). A context manager.
 
     Args:

@@ -1,4 +1,4 @@
-"""What surrounds a training: quiet libraries, all cores, errors of memory and disk in the user's words."""
+"""The environment of a training: quiet libraries, all cores, errors of memory and disk in the user's words."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from distill.train.rows import usable_cores
 from licensing.errors import MissingDependency
 
-__all__ = ["surroundings"]
+__all__ = ["training_environment"]
 
 _DISK_IS_FULL_BELOW = 16 * 2**20
 
 
 @contextlib.contextmanager
-def surroundings(folder: Path, micro_batch: str, length: str) -> Iterator[None]:
+def training_environment(folder: Path, micro_batch: str, length: str) -> Iterator[None]:
     """For a training whose checkpoints are in ``folder``. ``micro_batch``, ``length``: the recipe's fields to lower
     where a GPU has too little memory."""
     with _quiet(), _all_cores(), _user_errors(folder, micro_batch, length):

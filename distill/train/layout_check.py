@@ -1,4 +1,4 @@
-"""Proof before use: on the first rows, each layout must give the losses of the model's own forward, a row at a time.
+"""Check layouts before use: on the first rows, each must give the losses of the model's own forward, a row at a time.
 
 Computed in float32, whatever the training computes in: bfloat16 rounds by more than what a row that sees its neighbour
 may change. Measured with SmolLM2-135M: the largest difference of a token is 2e-5 in float32, and 0.2 in bfloat16, for
@@ -20,7 +20,7 @@ from distill.train.loss import LabelledHead, own_losses
 from distill.train.rows import TokenRows
 from licensing.errors import InputError
 
-__all__ = ["Proof", "prove"]
+__all__ = ["CheckedLayout", "check_layouts"]
 
 # Layout, and whether the head runs on labelled positions alone; the fastest first.
 _CANDIDATES = [(layout, labelled_head) for layout in LAYOUTS for labelled_head in (True, False)][:-1]
@@ -29,7 +29,7 @@ _MOST_TOKENS = 320  # of a row: enough for both kinds of attention on a CPU, and
 
 
 @dataclass(frozen=True)
-class Proof:
+class CheckedLayout:
     """The fastest way that gives the right losses: the layout, and whether the head runs on labelled positions alone.
 
     ``difference``: largest difference of a token's loss, in nats, of what is used. ``refused``: what was tried before,
@@ -42,7 +42,9 @@ class Proof:
     refused: tuple[str, ...] = ()
 
 
-def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context: ContextGroup | None = None) -> Proof:
+def check_layouts(
+    model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context: ContextGroup | None = None
+) -> CheckedLayout:
     """Choose the layout on the longest and the shortest row of the first step; sets the model's attention for it.
 
     With ``context`` rows are packed and divided among the group, whose processes call it together. Raises InputError
@@ -84,7 +86,7 @@ def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context
             if context is not None:  # one decision of all
                 worst = float(context.gather(torch.tensor([worst], device=model.device), 0).max())
             if worst <= _TOLERANCE:
-                return Proof(layout, labelled_head, worst, tuple(refused))
+                return CheckedLayout(layout, labelled_head, worst, tuple(refused))
             fault = fault or f"a token's loss differs by {worst:.2g}"
             refused.append(f"{layout}, {'labelled positions' if labelled_head else 'every position'}: {fault}")
             model.set_attn_implementation(attention)
@@ -94,7 +96,7 @@ def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context
             where="student.parallel.context_parallel_size",
             hint="set it to 1",
         )
-    return Proof("single", False, 0.0, tuple(refused))
+    return CheckedLayout("single", False, 0.0, tuple(refused))
 
 
 def _gathered(losses: Any, model: Any, texts: Sequence[Any], pad_id: int, context: ContextGroup) -> Any:
