@@ -6,9 +6,10 @@ nothing else. ``--json`` prints one object at the end.
 Both arms train on the same traces of the same run. The arm with ``train.on_policy`` goes first; its seconds are those
 of the optimiser steps of both stages, answers and scores among them. The arm of SFT alone gets as many: its epochs
 follow from the seconds of an epoch in the first arm, and once more from its own where it is off by more than
-``--tolerance``. Then ``distill eval`` compares the two exported models on the held-out problems of the recipe and on
-the whole suite ``side-effects``, in samples of the same settings: differences with intervals, p after Holm and minimum
-detectable effects. Loading the models and the start of a process do not count.
+``--tolerance``; where other work shares the machine, ``--epochs`` gives them by rates from a quiet one. Then
+``distill eval`` compares the two exported models on the held-out problems of the recipe and on the whole suite
+``side-effects``, in samples of the same settings: differences with intervals, p after Holm and minimum detectable
+effects. Loading the models and the start of a process do not count.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "quickstart.yaml")
     parser.add_argument("--on-policy", type=json.loads, default=ON_POLICY, help="train.on_policy, as JSON")
     parser.add_argument("--set", action="append", default=[], help="a change of both arms")
+    parser.add_argument("--epochs", type=float, help="of SFT alone, whatever its seconds are here")
     parser.add_argument("--tolerance", type=float, default=0.05, help="share by which the seconds may differ")
     parser.add_argument("--eval", default="-n 4 --temperature 0.3 --max-new-tokens 96", help="options of distill eval")
     chosen = parser.parse_args()
@@ -77,10 +79,10 @@ def main() -> None:
     epochs = recipe.student.num_train_epochs
     spent = seconds(run, "train")
     for _ in range(2):
-        epochs = round(epochs * goal / spent, 2)
+        epochs = chosen.epochs or round(epochs * goal / spent, 2)
         alone = [*changes, f"student.num_train_epochs={epochs}"]
         spent = train(chosen.recipe, alone, runs, models / "sft", "train")
-        if abs(spent / goal - 1) <= chosen.tolerance:
+        if chosen.epochs or abs(spent / goal - 1) <= chosen.tolerance:
             break
     command = [
         sys.executable, "-m", "distill.cli", "eval", str(models / "on-policy"), "--against", str(models / "sft"),
