@@ -15,7 +15,7 @@ from smoke import manifests
 from waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KILLS = {"fixed": 8, "adaptive": 4}  # forty, without a process for each: test_synth_adaptive_sampling.py
+KILLS = {"fixed": 5, "adaptive": 3}  # forty, without a process for each: test_synth_adaptive_sampling.py
 POLICIES = {  # enough samples that all kills come before the end, on a machine that is slow to kill as well
     "fixed": ["--set", "sample.num_samples=8"],
     "adaptive": ["--set", "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8}, max_new_tokens: 64}"],
