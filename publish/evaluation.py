@@ -30,6 +30,7 @@ __all__ = ["EvaluatedItem", "EvaluationRun", "evaluation_files", "path_component
 
 _FOLDER = "evaluation"
 _VERSION = "0.3.0"
+_RESERVED = re.compile(r"data|(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?")
 
 
 class EvaluatedItem(Facts):
@@ -114,14 +115,14 @@ def read_items(folder: Path) -> list[EvaluatedItem]:
 
 def _place(evaluation: EvaluationFacts, record: Mapping[str, Any]) -> str:
     model = record["model_info"]
-    name = model["id"].rpartition("/")[2]
+    name = model["id"].partition("/")[2] or model["id"]
     return "/".join(["data", *map(path_component, (evaluation.benchmark, model["developer"], name))])
 
 
 def path_component(text: str) -> str:
-    """``text`` as one part of a path on any file system; "data" is reserved by the format."""
+    """``text`` as one part of a path on any file system; "data" is reserved by the format, other names by Windows."""
     plain = re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._") or "unnamed"
-    return f"{plain}_" if plain == "data" else plain
+    return f"_{plain}" if _RESERVED.fullmatch(plain) else plain
 
 
 def _record(
@@ -135,7 +136,7 @@ def _record(
     model: dict[str, Any] = {
         "name": scores[0].model,
         "id": about.id,
-        "developer": about.id.rpartition("/")[0] or "local",
+        "developer": about.id.rpartition("/")[0].partition("/")[0] or "local",
         "additional_details": {
             "deployment_type": "externally_managed" if about.served else "self_deployed",
             "model_availability": "open_weights" if about.role != "teacher" else "unknown",

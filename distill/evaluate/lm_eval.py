@@ -36,11 +36,12 @@ __all__ = ["TaskScore", "run_tasks"]
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One metric of one task, as lm-eval gives it; ``stderr`` is None where it has none."""
+    """One metric of one task, as lm-eval gives it. ``value`` and ``stderr`` are None where they are no finite number: a
+    perplexity that overflows, the standard error of one problem."""
 
     task: str
     metric: str
-    value: float
+    value: float | None
     stderr: float | None
     n: int | None
     lower_is_better: bool = False
@@ -53,7 +54,7 @@ def run_tasks(
     teacher: TeacherConfig, tasks: Sequence[str], config: EvaluationSettings, out: Path, *, limit: int | None = None
 ) -> list[TaskScore]:
     """Run lm-eval's ``tasks`` on a model folder and write lm-eval.json (its results and samples) into ``out``, with a
-    record of Every Eval Ever for each task.
+    record of Every Eval Ever for each task, of the metrics that are finite numbers.
 
     A task is a name of lm-eval or a task file. ``limit``: the first so many problems of each task. Raises
     MissingDependency without lm-eval, InputError for a task that it does not know and for a model that is no folder.
@@ -92,7 +93,7 @@ def run_tasks(
     scores = [*_scores(results)]
     for task, of_task in itertools.groupby(scores, key=lambda score: score.task):
         about = ScoredModel(role="model", id=model_id(teacher), engine=_engine_version(engine))
-        records = [_score_record(score, about) for score in of_task if score.n and math.isfinite(score.value)]
+        records = [_score_record(score, score.value, about) for score in of_task if score.n and score.value is not None]
         if records:
             write_records(out, _evaluation(task, results["configs"][task], records, config), library="lm_eval")
     return scores
@@ -122,14 +123,14 @@ def _engine_version(engine: str) -> str:
     return f"{package} {version(package)}"
 
 
-def _score_record(score: TaskScore, about: ScoredModel) -> Score:
+def _score_record(score: TaskScore, value: float, about: ScoredModel) -> Score:
     return Score(
         model=about.id,
         about=about,
         metric=score.metric,
-        value=score.value,
+        value=value,
         n=score.n or 0,
-        standard_error=score.stderr if score.stderr is not None and math.isfinite(score.stderr) else None,
+        standard_error=score.stderr,
         unit=None,
         lower_is_better=score.lower_is_better,
     )
@@ -183,16 +184,20 @@ def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
                 continue
             stderr = metrics.get(f"{metric}_stderr,{filtered}")
             label = metric if filtered == "none" else f"{metric} ({filtered})"
-            stderr = stderr if isinstance(stderr, float) else None
-            yield TaskScore(task, label, float(value), stderr, n, lower_is_better=higher.get(metric) is False)
+            lower_is_better = higher.get(metric) is False
+            yield TaskScore(task, label, _finite(value), _finite(stderr), n, lower_is_better)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _plain(value: Any) -> Any:
-    """JSON values: what lm-eval keeps of functions becomes their text."""
+    """JSON values: what lm-eval keeps of functions becomes their text, as do NaN and infinities, which JSON has not."""
     if isinstance(value, Mapping):
         return {str(name): _plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
-    if isinstance(value, str | int | float | bool) or value is None:
+    if value is None or isinstance(value, str | int) or _finite(value) is not None:
         return value
     return str(value)

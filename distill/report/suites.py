@@ -62,8 +62,9 @@ def side_effect_table(effects: Rows) -> Table:
 
 
 def task_table(tasks: Rows) -> Table:
-    """Metrics of lm-eval as it gives them, with its standard error."""
+    """Metrics of lm-eval with its standard error; empty where one is no finite number."""
     rows = tuple(
-        (row["task"], row["metric"], f"{row['value']:.4f}", number(row["stderr"], 4), number(row["n"])) for row in tasks
+        (row["task"], row["metric"], number(row["value"], 4), number(row["stderr"], 4), number(row["n"]))
+        for row in tasks
     )
     return Table("lm-eval", ("Task", "Metric", "Value", "Standard error", "Problems"), rows, right=3)

@@ -533,6 +533,20 @@ def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_the_license_file_of_the_base_is_the_releases_own_only_where_both_names_mean_one_known_license(
+    tmp_path: Path,
+) -> None:
+    known = private_recipe(tmp_path, "student.license=openmdw-1.1", "release.license=openmdw-1.1")  # has no text here
+    other = private_recipe(tmp_path, "student.license=other", "release.license=other", "release.license_name=mine")
+    (tmp_path / "private" / "my-base" / "LICENSE").write_text("The terms of the base.\n")
+    audited = finished_stages(tmp_path / "known", known).audit
+    assert (audited.path / "LICENSE").read_text() == "The terms of the base.\n"
+    with pytest.raises(InputError, match="there is no text of other here") as refused:
+        finished_stages(tmp_path / "other", other)
+    assert (refused.value.where, refused.value.hint) == ("release.license", "set release.license_file")
+
+
+@pytest.mark.slow
 def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:
     base = tmp_path / "private" / "my-base"
     llama = ("student.license=llama3.2", "release.license=llama3.2", "release.name=Llama-Ada",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import evalsig.inference as evalsig
@@ -29,6 +31,8 @@ from distill.evaluate.statistics import (
     pass_at_k,
     proportion_interval,
 )
+
+NEMO = Path(__file__).with_name("nemo_reference.json")  # by nemo_reference.py
 
 
 def rows(n: int, seed: int = 0, gain: float = 0.1) -> tuple[Any, Any]:
@@ -132,14 +136,55 @@ def test_mcnemar_agrees_with_evalsig(n: int) -> None:
     assert (ours.low, ours.high) == (pytest.approx(theirs.ci[0], abs=3 / n), pytest.approx(theirs.ci[1], abs=3 / n))
 
 
-def test_mcnemar_agrees_with_what_nemo_evaluator_printed_for_these_rows() -> None:
-    """mcnemar_test of nemo-evaluator 0.3.0, which needs Python 3.12, on ``rows(400)`` turned round: one-sided, for a
-    loss; its interval is the Wald interval of the loss."""
-    a, b = rows(400)
-    ours = paired_difference(b, a)
-    assert ours.p == pytest.approx(2 * 0.001658, abs=2e-6)
-    assert ours.difference == pytest.approx(-0.095)
-    assert (-ours.high, -ours.low) == (pytest.approx(0.033723, abs=3 / 400), pytest.approx(0.156277, abs=3 / 400))
+def nemo() -> tuple[Any, dict[str, Any], list[int]]:
+    """Of ``nemo_reference.json``: correct samples by model and number of samples, values, families."""
+    kept = json.loads(NEMO.read_text())
+    rows = {
+        model: {int(n): np.array([*map(int, counts)]) for n, counts in of_model.items()}
+        for model, of_model in kept["rows"].items()
+    }
+    return rows, kept["values"], [at // kept["family_size"] for at in range(len(rows["baseline"][1]))]
+
+
+def test_tests_agree_with_nemo_evaluator() -> None:
+    rows, theirs, family = nemo()
+    one, four = ((rows["baseline"][n] / n, rows["candidate"][n] / n) for n in (1, 4))
+    ours = paired_difference(*one)
+    assert ours.test == "McNemar, exact"
+    # theirs are one-sided, and rounded to six digits
+    assert (ours.p, -ours.difference) == pytest.approx(
+        (2 * theirs["mcnemar"]["p_value"], theirs["mcnemar"]["effect_size"]), abs=2e-6
+    )
+    for result, name in ((paired_difference(*four), "permutation"),
+                         (paired_difference(*four, family), "permutation_of_families")):  # fmt: skip
+        assert result.test == "sign permutation, 9,999 draws"
+        assert result.p == pytest.approx(2 * theirs[name]["p_value"], abs=0.02)  # two draws of 10,000 signs
+    [(discordant, share)] = theirs["detectable_share_of_discordant"].items()
+    assert minimum_detectable_effect(1, int(discordant)) == pytest.approx(share, rel=1e-3)  # they round 2.802 to 2.8
+
+
+def test_intervals_agree_with_nemo_evaluator() -> None:
+    rows, theirs, family = nemo()
+    score, (before, after) = rows["baseline"][1], (rows[model][4] / 4 for model in ("candidate", "baseline"))
+    mcnemar = paired_difference(rows["candidate"][1], score)
+    assert (mcnemar.low, mcnemar.high) == pytest.approx(
+        (theirs["mcnemar"]["ci_lower"], theirs["mcnemar"]["ci_upper"]), abs=3 / len(score)
+    )
+    for name in ("score", "score_by_bootstrap", "score_of_families"):
+        interval = mean_interval(score, family if name == "score_of_families" else None)
+        assert interval == pytest.approx((theirs[name]["ci_lower"], theirs[name]["ci_upper"]), abs=0.003)
+    # theirs are Wald intervals: ours are wider by the problems and the family that are added
+    for result, name in ((paired_difference(before, after), "difference"),
+                         (paired_difference(before, after, family), "difference_of_families")):  # fmt: skip
+        assert result.difference == pytest.approx(theirs[name]["mean"], abs=1e-12)
+        assert 1 < result.standard_error / theirs[name]["se"] < 1.1
+
+
+def test_pass_at_k_agrees_with_nemo_evaluator() -> None:
+    rows, theirs, _ = nemo()
+    for k, value in theirs["pass_at_k"].items():
+        ours = [pass_at_k(int(correct), 4, int(k)) for correct in rows["baseline"][4]]
+        assert np.mean(ours) == pytest.approx(value, abs=1e-12)
 
 
 def test_several_samples_agree_with_evalsig_and_scipy() -> None:

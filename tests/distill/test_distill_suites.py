@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -415,6 +417,43 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     (base / "generation_config.json").write_text("{}")
     wrong = distill(*command, "--tasks", "no_such_task")
     assert (wrong.code, "no task 'no_such_task'" in wrong.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_what_lm_eval_gives_as_no_finite_number_is_in_no_record_and_every_file_stays_json(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    base.mkdir()
+    write_random_base(RandomBase(), base)
+    metrics = {
+        "acc,none": 0.5, "acc_stderr,none": math.nan, "f1,none": 0.25, "f1_stderr,none": 0.125,
+        "perplexity,none": math.inf, "perplexity_stderr,none": 0.1,
+    }  # fmt: skip
+    results = {
+        "results": {"texts": metrics, "nothing": {"acc,none": math.nan, "acc_stderr,none": "N/A"}},
+        "configs": {name: {"dataset_path": "json"} for name in ("texts", "nothing")},
+        "n-samples": {name: {"effective": 4} for name in ("texts", "nothing")},
+    }
+    manager = SimpleNamespace(all_tasks=["texts", "nothing"])
+    monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace(simple_evaluate=lambda **_: results))
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", SimpleNamespace(TaskManager=lambda: manager))
+    command = ("eval", base, "--harness", "lm-eval", "--tasks", "texts", "--engine", "transformers", "-o", out)
+
+    def strict(text: str) -> Any:
+        return json.loads(text, parse_constant=pytest.fail)
+
+    tasks = strict(distill(*command, "--json").out)["tasks"]
+    assert [(one["task"], one["metric"], one["value"], one["stderr"]) for one in tasks] == [
+        ("nothing", "acc", None, None), ("texts", "acc", 0.5, None), ("texts", "f1", 0.25, 0.125),
+        ("texts", "perplexity", None, 0.1),
+    ]  # fmt: skip
+    assert strict((out / "lm-eval.json").read_text())["results"]["texts"]["perplexity,none"] == "inf"
+    [record] = [strict(path.read_text()) for path in (out / "evaluation").rglob("*.json")]
+    assert {
+        one["metric_config"]["metric_id"]: one["score_details"].get("uncertainty")
+        for one in record["evaluation_results"]
+    } == {"acc": None, "f1": {"standard_error": {"value": 0.125}, "num_samples": 4}}
 
 
 def test_training_prompts_that_hold_a_problem_of_a_suite_are_counted_beside_it(

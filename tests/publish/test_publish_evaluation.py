@@ -113,10 +113,22 @@ def test_a_damaged_sample_is_named_by_file_and_line(tmp_path: Path, damage: str)
 def test_hostile_names_stay_inside_the_folder() -> None:
     evaluation = FULL.evaluation
     assert evaluation is not None
-    for name in ("../../x", "data", "a b/c:d", "..", "é"):
+    for name in ("../../x", "data", "a b/c:d", "..", "é", "con", "NUL.txt"):
         facts = FULL.model_copy(update={"evaluation": evaluation.model_copy(update={"benchmark": name})})
         for path in evaluation_files(facts, ITEMS):
             parts = path.split("/")
             assert len(parts) == 6
             assert parts[:2] == ["evaluation", "data"]
             assert not {"..", ".", "", "data"} & set(parts[2:])
+            assert not {"CON", "NUL"} & {part.partition(".")[0].upper() for part in parts}, "reserved by Windows"
+
+
+def test_the_folder_of_a_record_is_that_of_the_first_part_of_the_models_id_and_of_the_rest() -> None:
+    evaluation = FULL.evaluation
+    assert evaluation is not None
+    about = evaluation.scores[0].about.model_copy(update={"id": "accounts/fireworks/models/m1"})
+    scores = (evaluation.scores[0].model_copy(update={"about": about}),)
+    facts = FULL.model_copy(update={"evaluation": evaluation.model_copy(update={"scores": scores})})
+    [(path, text)] = evaluation_files(facts).items()
+    assert path.rpartition("/")[0] == "evaluation/data/chain_sum/accounts/fireworks_models_m1"
+    assert json.loads(text)["model_info"]["developer"] == "accounts"
