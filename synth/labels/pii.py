@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from licensing.errors import MissingDependency
 from licensing.secrets import listed_kinds
 
 __all__ = ["personal_data"]
@@ -34,7 +33,7 @@ _NEAR = 60  # characters
 
 
 def personal_data(text: str) -> str | None:
-    """Which kinds of personal data stand in a text, or None. Raises MissingDependency without phonenumbers."""
+    """Which kinds of personal data stand in a text, or None."""
     counts = Counter[str]()
     if "@" in text:
         counts["e-mail address"] = sum(1 for match in _EMAIL.finditer(text) if not _MADE_UP.search(match[0].lower()))
@@ -45,11 +44,8 @@ def personal_data(text: str) -> str | None:
 
 
 def _is_phone(text: str) -> bool:
-    try:
-        import phonenumbers
-    except ModuleNotFoundError as error:
-        hint = "pip install phonenumbers, or set label.secrets to false"
-        raise MissingDependency("phonenumbers is not installed", where="label.secrets", hint=hint) from error
+    import phonenumbers
+
     try:
         return bool(phonenumbers.is_valid_number(phonenumbers.parse(text, "US")))
     except phonenumbers.NumberParseException:

@@ -221,8 +221,8 @@ def load_prompts(config: PromptsConfig, *, allow_missing_gold: bool = False, sec
     where the recipe has them, for hints. With ``seed`` and
     ``limit`` N problems chosen at random: those whose content has the smallest digests, so that the order of rows and
     the number of copies do not matter. Raises InputError: the source is missing, has no good row, or (``on_bad_row:
-    stop``) has a bad row, named by file and line. Raises MissingDependency where `datasets` or `reasoning-gym` is
-    needed and not installed.
+    stop``) has a bad row, named by file and line. Raises MissingDependency where `datasets` is needed and
+    not installed.
 
     All problems are held in memory, of rows that are not chosen only the counts.
     """

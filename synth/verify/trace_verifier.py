@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from licensing.closing import Closing
 from licensing.errors import DistillError
 from synth.sampling.policy import Grade
 from synth.verify.config import VerifyConfig
@@ -28,7 +28,7 @@ def verify_row(problem: Mapping[str, Any], text: str, think_open: str, think_clo
     return {**problem, "response": text, "think_open": think_open, "think_close": think_close}
 
 
-class TraceVerifier:
+class TraceVerifier(Closing):
     """Finds or computes the verdict of each sample. A context manager: it runs worker processes.
 
     ``reused`` counts verdicts that were in the store, ``verified`` those that were computed. A sample whose request
@@ -46,12 +46,10 @@ class TraceVerifier:
         self._basis = VerdictBasis(config)
         self.reused = 0
 
-    def __enter__(self) -> TraceVerifier:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Stop at once, and commit what was computed."""
         try:
-            self._verifier.__exit__(kind, error, at)
+            self._verifier.close()
         finally:
             self._store.close()
 
