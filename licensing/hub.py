@@ -25,8 +25,6 @@ from licensing.repository import MAX_BYTES, Kind, Repository, files_to_read
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["ENDPOINT", "HubSource"]
-
 ENDPOINT = "https://huggingface.co"
 _MAX_INFO = 8 * 1024 * 1024  # the list of a repository's files
 _MAX_FILES = 20_000

@@ -12,8 +12,6 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["listed_kinds", "secrets"]
-
 _PLUGINS = {
     "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector", "discord": "DiscordBotTokenDetector",
     "github_token": "GitHubTokenDetector", "gitlab_token": "GitLabTokenDetector", "jwt": "JwtTokenDetector",

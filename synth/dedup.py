@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Clusters", "NearDuplicatesConfig", "bands_for", "find_clusters", "signature"]
-
 SHINGLE = 5
 CATCH = 0.9  # of the pairs that are just at the threshold
 CHUNK = 4_000  # signatures in memory at a time

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["database", "stream"]
-
 MEMORY = "125MB"  # the least that DuckDB asks for a thread
 THREADS = 1
 _BATCH = 5_000  # rows in memory at a time

@@ -17,8 +17,6 @@ from typing import Any
 
 from synth.code_fences import find_fences
 
-__all__ = ["LanguageShares", "Languages", "prose"]
-
 PIECE = 400  # characters
 PROBE = 240  # characters of a piece that lingua reads: from 120 on its precision hardly grows
 ENOUGH = 24  # letters below which no language is named

@@ -19,10 +19,8 @@ from typing import Any
 
 from licensing.closing import Closing
 from synth.reasoning import THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
-from synth.sampling.samples_table import PROBLEMS, SAMPLES, samples_schema
+from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.sampling.store import SampleStore
-
-__all__ = ["PROBLEMS", "SAMPLES", "Trace", "TraceSet", "samples_schema"]
 
 _COLUMNS = (
     "request_id", "sample_index", "teacher", "engine", "finish_reason", "error", "prompt_tokens", "completion_tokens",

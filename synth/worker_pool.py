@@ -48,8 +48,6 @@ from pebble import ProcessExpired, ProcessPool
 from licensing.closing import Closing
 from licensing.errors import DistillError, InputError
 
-__all__ = ["Call", "CallFailed", "CallTimeout", "Closable", "Reply", "Slot", "WorkerPool"]
-
 K = TypeVar("K", bound="Closable")
 T = TypeVar("T")
 

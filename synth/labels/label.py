@@ -29,14 +29,13 @@ from synth.labels.shards import SHARD_ROWS, Shard, shards
 from synth.labels.workers import label_shards
 from synth.parquet_files import write_parquet
 from synth.problems.problem import canonical_json, conversation_text
+from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.section import key_dump
-from synth.trace import PROBLEMS, SAMPLES, TraceSet
+from synth.trace import TraceSet
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-__all__ = ["PROBLEM_STATS", "LabelSummary", "label", "problem_stats_schema"]
 
 LabelSummary = dict[str, Any]
 Progress = Callable[[int, int], None]

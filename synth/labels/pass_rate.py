@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-__all__ = ["exact_interval"]
-
 _TAIL = 0.025  # of 95 % confidence
 
 

@@ -12,8 +12,6 @@ from collections import Counter
 
 from licensing.secrets import listed_kinds
 
-__all__ = ["personal_data"]
-
 _LONG_NUMBER = re.compile(r"\d{3}[ ().-]{0,3}\d{3}|\+\d[\d ().-]{7}")  # without one there is neither phone nor card
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b", re.ASCII)
 _MADE_UP = re.compile(

@@ -19,8 +19,6 @@ from synth.labels.shards import Shard, label_shard
 from synth.trace import TraceSet
 from synth.worker_pool import Call, CallFailed, Slot, WorkerPool
 
-__all__ = ["label_shards", "prepare", "serve"]
-
 MOST_DEATHS = 100  # processes that die in a shard, each at another row, before it is no longer the rows' fault
 
 

@@ -22,17 +22,6 @@ from synth.problems.row_files import RowFile
 if TYPE_CHECKING:
     import datasets
 
-__all__ = [
-    "RAW_CHARACTERS",
-    "RawRow",
-    "hub_rows",
-    "jsonl_rows",
-    "mapped_rows",
-    "problem_rows",
-    "reasoning_gym_rows",
-    "source_rows",
-]
-
 RAW_CHARACTERS = 2000  # of a bad row, for the report
 _PARQUET = b"PAR1"
 _BUILDERS = {".jsonl": "json", ".json": "json", ".gz": "json", ".parquet": "parquet", ".arrow": "arrow"}

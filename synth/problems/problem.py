@@ -26,12 +26,6 @@ from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, Reaso
 from synth.problems.loaders import RawRow, problem_rows
 from synth.section import OnBadRow, ProblemKind
 
-__all__ = [
-    "PROBLEM_COLUMNS", "BadRow", "Prompt", "PromptSet", "UniqueProblems", "canonical_json", "conversation_text",
-    "load_prompts", "problem_of_row", "question_of", "raise_bad_row", "raise_empty", "reason_counts", "separate_extra",
-    "text_of",
-]  # fmt: skip
-
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 PROBLEM_COLUMNS = (

@@ -27,8 +27,6 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 from licensing.closing import Closing
 from licensing.errors import InputError
 
-__all__ = ["RowFile", "RowText"]
-
 _SNIFFED_BYTES = 1 << 16
 """A line that begins an object or an array has to come within so many bytes."""
 _GZIP = b"\x1f\x8b"

@@ -34,8 +34,6 @@ from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
 from synth.teachers.router import read_engine_info, write_engine_info
 
-__all__ = ["AuxiliaryModelRun", "section_errors"]
-
 
 class AuxiliaryModelRun(Closing):
     """Questions are added (``add``), asked (``ask``), and their answers read (``answer``). A context manager.

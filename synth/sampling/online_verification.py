@@ -17,8 +17,6 @@ from synth.sampling.policy import Grade, Slot
 from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
 
-__all__ = ["GradedSample", "OnlineVerification", "SampleVerifier"]
-
 _IN_FLIGHT = 64  # rows in the hands of the verifier; the others wait on the disk
 _END = -1
 

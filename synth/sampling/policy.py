@@ -22,11 +22,6 @@ from typing import Literal
 
 from synth.sampling.config import AdaptiveBounds, CascadePolicy
 
-__all__ = [
-    "UNJUDGED_LIMIT", "Adaptive", "Cascade", "Fixed", "Grade", "Outcome", "Policy", "Slot", "Stopped",
-    "pass_rate_at_stop",
-]  # fmt: skip
-
 Slot = tuple[int, int]
 """(problem, sample index), both from 0."""
 Stopped = Literal["target", "min_chance", "max_samples", "suspect_gold", "unjudged", "budget"]

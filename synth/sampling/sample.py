@@ -30,8 +30,6 @@ from synth.teachers.mixture import TeachersConfig
 from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
 from synth.teachers.teacher import Teacher
 
-__all__ = ["ENGINES", "sample"]
-
 ENGINES = "engines.jsonl"
 """What each engine that answered settled on (``Teacher.engine_info``): name and version, the revision of
 its weights, its resolved configuration. In the store, of every engine that ever ran for it; in the folder of a sample

@@ -31,8 +31,6 @@ from licensing.errors import InputError
 from licensing.files import json_line
 from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex, key_of
 
-__all__ = ["FINISH_REASONS", "LOGPROBS", "SAMPLE_LOG", "SampleStore", "record_of_row", "row_of_line", "sample_log"]
-
 SAMPLE_LOG = "samples.jsonl"
 LOGPROBS = "logprobs.bin"
 FINISH_REASONS = ("stop", "length", "error")

@@ -55,8 +55,6 @@ from synth.teachers.vllm_engine_args import (
     resolved,
 )
 
-__all__ = ["VllmEngine", "run_workers", "shared_arguments"]
-
 _QUEUE = 2  # requests in the engine, in multiples of those that it runs at once: enough that no slot idles
 
 

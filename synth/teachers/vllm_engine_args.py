@@ -21,11 +21,6 @@ from licensing.errors import InputError
 from synth.teachers.config import VllmServerTeacher, VllmTeacher
 from synth.teachers.teacher import missing_engine
 
-__all__ = [
-    "CPU_KV_CACHE_GB", "argument_names", "arguments", "check_engine_args", "cores_of_ranks", "engine_fields",
-    "free_port", "installed_vllm", "resolved",
-]  # fmt: skip
-
 CPU_KV_CACHE_GB = "2"
 
 _FILES = {"engine/arg_utils.py": "EngineArgs", "entrypoints/llm.py": "LLM"}

@@ -42,8 +42,6 @@ from synth.teachers.openai import OpenAIEngine
 from synth.teachers.teacher import Request, check_model_folder
 from synth.teachers.vllm_engine_args import CPU_KV_CACHE_GB, engine_fields, free_port, installed_vllm
 
-__all__ = ["VllmServerEngine", "arguments"]
-
 _SUPERVISOR = Path(__file__).with_name("process_supervisor.py")
 _HOST = "127.0.0.1"
 _HEALTH_S = 10.0  # for one answer of /health

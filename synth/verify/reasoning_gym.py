@@ -25,8 +25,6 @@ from synth.reasoning import Reasoning, split_row
 from synth.verify.extract import committed_answer, final_answer
 from synth.verify.verdict import MAX_EXTRACTED, Verdict
 
-__all__ = ["check_entry", "prepare", "serve", "verify"]
-
 Scorer = Callable[..., Any]
 
 # What a scorer that evaluates its input may call. Everything else that could be a call, an attribute or a string that

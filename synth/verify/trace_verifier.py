@@ -18,8 +18,6 @@ from synth.verify.verdict import JUDGED, Verdict, judged
 from synth.verify.verdict_store import VerdictBasis, VerdictStore
 from synth.verify.verifier import Verifier
 
-__all__ = ["TraceVerifier", "verify_row"]
-
 _BACKGROUND_NICE = 10  # a tenth of the processor time that a process of normal priority gets beside it (Linux)
 
 

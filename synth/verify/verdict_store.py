@@ -28,8 +28,6 @@ from synth.section import key_dump
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import Verdict
 
-__all__ = ["VERDICT_LOG", "VerdictBasis", "VerdictStore"]
-
 VERDICT_LOG = "verdicts.jsonl"
 RULES_VERSION = 7
 """Raise it when a verifier's code gives other verdicts: verdicts of the version before are then computed anew."""

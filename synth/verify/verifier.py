@@ -22,14 +22,12 @@ from licensing.closing import Closing
 from synth.reasoning import split_row, tags_of
 from synth.sandbox.sandbox import Sandbox, choose
 from synth.verify import choice, code, format_check, math
-from synth.verify.verdict import Verdict, VerdictName
+from synth.verify.verdict import Verdict
 from synth.worker_pool import Call, CallFailed, CallTimeout, Slot, WorkerPool
 
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.problems.problem import Prompt
     from synth.verify.config import VerifyConfig
-
-__all__ = ["Verdict", "VerdictName", "Verifier", "check_golds", "in_order", "verify_rows"]
 
 T = TypeVar("T")
 Job = dict[str, Any]  # {"op": "verify"|"check", "kind", and what the kind needs}; JSON values only

@@ -35,8 +35,6 @@ from synth.verify.verifier import in_order
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["VERDICTS", "VerifySummary", "verdicts_schema", "verify_traces"]
-
 VERDICTS = "verdicts.parquet"
 _LOOK_AHEAD_CHARS = 32 << 20  # of the texts of traces in flight or waiting for their turn
 

@@ -15,8 +15,6 @@ from typing import Any
 
 from synth.verify.answers.values import Unit, word_list
 
-__all__ = ["CURRENCIES", "DEGREE", "NO_LABEL", "PERCENT", "listed_label", "unit"]
-
 MAX_LENGTH = 60
 PERCENT = Unit("percent", words="percent")
 DEGREE = Unit("angle", words="degrees")
