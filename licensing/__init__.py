@@ -16,5 +16,6 @@ openness classes; bills of materials                         openness.py; bom.py
 the printed table and Markdown                               render.py
 whether an endpoint is one's own                             addresses.py
 errors, JSON and atomic writes, untrusted YAML               errors.py, files.py, safe_yaml.py
+the base class of context managers that are closed           closing.py
 formats of keys and tokens                                   secrets.py
 """

@@ -6,8 +6,6 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["endpoint_host", "is_loopback", "is_private_address"]
-
 # Names that no public resolver answers: RFC 6761, RFC 6762, RFC 8375, Kubernetes, and usual names of office networks.
 _PRIVATE_NAME = re.compile(r"(^|\.)(localhost|local|internal|intranet|corp|lan|home|localdomain|home\.arpa|svc)\.?$")
 

@@ -36,8 +36,6 @@ from licensing.rules.services import r7_services, r8_endpoints
 from licensing.rules.texts import file_contents
 from licensing.rules.unknown import nothing_named, unknown_inputs
 
-__all__ = ["Allowance", "Audit", "Verdict", "audit", "notice_text"]
-
 Verdict = Literal["clean", "clean-with-duties", "violating", "contested", "ambiguous"]
 
 RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (

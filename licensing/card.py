@@ -13,8 +13,6 @@ from typing import Any
 
 from licensing.safe_yaml import parse_yaml, printable
 
-__all__ = ["Card", "is_hub_id", "read_card", "read_metadata", "split_card"]
-
 MAX_TEXT = 1024 * 1024
 _MAX_METADATA = 256 * 1024
 _MAX_PROSE = 8_000

@@ -26,8 +26,6 @@ from licensing.errors import MissingDependency
 from licensing.license_files import LicenseFile
 from licensing.registry import DATA, Registry, builtin
 
-__all__ = ["MAX_CHARACTERS", "recognise", "standard_text"]
-
 MAX_CHARACTERS = 512 * 1024
 _COPY_CHARACTERS = 1_200  # model licenses are longer; texts that only name one are shorter
 _MIN_SHARE = 0.9  # of a text's words that have to be there, in order

@@ -11,8 +11,6 @@ They are in this package because every other package may import it. The command 
 
 from __future__ import annotations
 
-__all__ = ["DistillError", "InputError", "MissingDependency", "Refused"]
-
 
 class DistillError(Exception):
     """Base of the tree. ``where`` is a place (file:line, a field, a folder); ``hint`` is the next step to take."""

@@ -19,8 +19,6 @@ from licensing.schema import License
 if TYPE_CHECKING:
     from license_expression import Licensing
 
-__all__ = ["Terms", "is_expression", "read_expression", "spdx_id"]
-
 _MAX_CHARACTERS = 1_000
 _OPERATOR = re.compile(r"\b(AND|OR|WITH)\b")
 _ANY_CASE_OPERATOR = re.compile(r"\b(and|or|with)\b", re.IGNORECASE)

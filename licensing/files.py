@@ -17,11 +17,6 @@ from typing import Any
 
 from licensing.errors import InputError, MissingDependency
 
-__all__ = [
-    "DISK_FULL", "atomic", "commit", "disk_errors", "json_line", "link_or_copy", "read_json", "read_rows",
-    "sync_folder", "write_json", "write_lines", "write_rows", "write_text",
-]  # fmt: skip
-
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write that found no space."""
 

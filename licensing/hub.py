@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from licensing.card import is_hub_id
+from licensing.closing import Closing
 from licensing.errors import InputError, MissingDependency
 from licensing.model_files import gguf_strings
 from licensing.repository import MAX_BYTES, Kind, Repository, files_to_read
 
 if TYPE_CHECKING:
     import httpx2
-
-__all__ = ["ENDPOINT", "HubSource"]
 
 ENDPOINT = "https://huggingface.co"
 _MAX_INFO = 8 * 1024 * 1024  # the list of a repository's files
@@ -49,7 +48,7 @@ class _Rejected(Exception):
         self.status, self.code = status, code
 
 
-class HubSource:
+class HubSource(Closing):
     """A source that fetches repositories. A context manager: connections stay open while it is."""
 
     def __init__(self, endpoint: str | None = None, *, deadline_s: float = _DEADLINE_S) -> None:
@@ -78,10 +77,7 @@ class HubSource:
             headers={"User-Agent": "distill-release", "Accept-Encoding": "identity"},
         )
 
-    def __enter__(self) -> HubSource:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._client.close()
 
     def get(self, name: str, kind: Kind) -> Repository | None:

@@ -11,8 +11,6 @@ import gc
 import importlib
 from types import ModuleType
 
-__all__ = ["import_large"]
-
 atexit.register(gc.unfreeze)  # the end of a process frees all: nanobind prints what it does not
 
 

@@ -10,11 +10,6 @@ from functools import cache
 from licensing.model_files import Architecture
 from licensing.registry import builtin
 
-__all__ = [
-    "LicenseFile", "LicenseFiles", "UpstreamFiles", "copyright_lines", "is_legal_file", "is_license_file",
-    "is_notice_file", "is_policy_file", "notice_lines",
-]  # fmt: skip
-
 _PRINCIPAL = re.compile(r"(licen[cs]e|copying)(\.(txt|md|rst|text))?", re.IGNORECASE)
 _NOT_A_DOCUMENT = re.compile(
     r"\.(py|js|ts|c|h|cpp|rs|go|java|sh|ipynb|json|jsonl|csv|tsv|parquet|arrow|safetensors|bin|pt|gguf|npy|npz"

@@ -18,11 +18,6 @@ from licensing.rules.context import build_context
 from licensing.schema import Copies, Fact, License
 from licensing.suggest import TEXTS
 
-__all__ = [
-    "doubts", "license_table", "license_text", "license_text_with_copyright", "release_license_files",
-    "write_license_files",
-]  # fmt: skip
-
 
 def license_text(name: str, registry: Registry | None = None) -> str | None:
     """The full text of a license: from ``data/texts`` (copied unchanged from ScanCode's license database), or else

@@ -16,11 +16,6 @@ from licensing.card import is_hub_id
 from licensing.errors import InputError
 from licensing.safe_yaml import parse_yaml, printable
 
-__all__ = [
-    "MAX_HEADER", "MERGE_CONFIG", "Architecture", "config_bases", "gguf_bases", "gguf_strings", "merge_bases",
-    "read_architecture",
-]  # fmt: skip
-
 MAX_HEADER = 1024 * 1024  # the general keys come first, long arrays of tokens last
 MERGE_CONFIG = "mergekit_config.yml"
 _MAX_KEYS = 1_000

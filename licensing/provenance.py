@@ -41,8 +41,6 @@ from licensing.rules.context import asks_more, covers, parse_license
 from licensing.safe_yaml import parse_yaml
 from licensing.schema import License
 
-__all__ = ["MAX_REPOSITORIES", "ResolvedLineage", "complete_lineage", "resolve_lineage"]
-
 MAX_REPOSITORIES = 64
 _MAX_NAMES = 1_000
 

@@ -16,8 +16,6 @@ from pydantic import BaseModel, ConfigDict
 from licensing.registry import DATA, Registry
 from licensing.schema import License
 
-__all__ = ["DataSet", "Teacher", "data_license", "published_data"]
-
 
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

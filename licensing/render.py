@@ -9,8 +9,6 @@ from dataclasses import replace
 from licensing.audit import Audit
 from licensing.rules.context import Finding
 
-__all__ = ["audit_markdown", "audit_table"]
-
 _TITLES = {"O": "Obligations", "V": "Violations", "W": "Warnings"}
 _BLOCKERS = 3  # named beside the verdict
 _DISCLAIMER = "Not legal advice."

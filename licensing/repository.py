@@ -18,11 +18,6 @@ from licensing.errors import InputError
 from licensing.license_files import is_legal_file, is_license_file
 from licensing.model_files import MAX_HEADER, MERGE_CONFIG, gguf_strings
 
-__all__ = [
-    "ChainedSource", "FolderSource", "Kind", "Repository", "RepositorySource", "files_to_read", "hub_cache",
-    "read_folder",
-]  # fmt: skip
-
 Kind = Literal["model", "dataset"]
 
 MAX_BYTES = 1024 * 1024  # of one file; the rest of a longer file is not read

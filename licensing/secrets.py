@@ -12,10 +12,6 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingDependency
-
-__all__ = ["listed_kinds", "secrets"]
-
 _PLUGINS = {
     "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector", "discord": "DiscordBotTokenDetector",
     "github_token": "GitHubTokenDetector", "gitlab_token": "GitLabTokenDetector", "jwt": "JwtTokenDetector",
@@ -41,7 +37,7 @@ _PIECE, _OVERLAP = 1000, 250  # characters of a long line
 
 
 def secrets(text: str) -> str | None:
-    """Which kinds of key or token stand in a text, or None. Raises MissingDependency without detect-secrets."""
+    """Which kinds of key or token stand in a text, or None."""
     counts = Counter({kind: len(pattern.findall(text)) for kind, pattern in _NEWER.items()})
     for plugin in _plugins() if _HINT.search(text) else ():
         for line in text.splitlines():
@@ -67,8 +63,5 @@ def listed_kinds(counts: Counter[str]) -> str | None:
 
 @lru_cache(maxsize=1)
 def _plugins() -> list[Any]:
-    try:
-        modules = {name: importlib.import_module(f"detect_secrets.plugins.{name}") for name in _PLUGINS}
-    except ModuleNotFoundError as error:
-        raise MissingDependency("detect-secrets is not installed", hint="pip install detect-secrets") from error
+    modules = {name: importlib.import_module(f"detect_secrets.plugins.{name}") for name in _PLUGINS}
     return [getattr(modules[name], kind)() for name, kind in _PLUGINS.items()]

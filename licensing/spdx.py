@@ -27,8 +27,6 @@ from licensing.registry import Registry
 from licensing.rules.context import Dependency, build_context, declared_tag
 from licensing.schema import License
 
-__all__ = ["spdx_document"]
-
 _NAMESPACE = uuid.UUID("6f1f2f0e-5d0a-5b59-9d3b-2f0a4f1c7b12")  # of our document ids
 _DATA_ROLES = ("data", "seed")
 

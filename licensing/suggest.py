@@ -19,8 +19,6 @@ from licensing.rules.context import Finding, Policy, build_context
 from licensing.rules.names import begins_with, release_names
 from licensing.schema import License
 
-__all__ = ["TEXTS", "SuggestedFile", "Suggestion", "suggest"]
-
 TEXTS = "LICENSES"
 """Folder of a release for the licenses of its upstreams."""
 

@@ -13,8 +13,6 @@ from synth.problems.config import HubPrompts, PromptsConfig
 from synth.problems.loaders import RawRow, jsonl_rows, problem_rows
 from synth.problems.problem import conversation_text, load_prompts
 
-__all__ = ["TEXT_KEYS", "file_items", "items_of", "prompt_items"]
-
 TEXT_KEYS = ("prompt", "question", "problem", "messages", "conversations", "instruction", "input", "text", "content")
 """Columns with the text of a test row: the first of these that has any."""
 

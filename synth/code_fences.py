@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Fence", "find_fences"]
-
 _MARK = re.compile(r"([`~])\1\1+")
 _LANGUAGE = re.compile(r"[ \t]*([\w+#.-]*)")
 _NOTHING_ELSE = re.compile(r"[ \t]*[A-Za-z][\w+#.-]*[ \t]*")

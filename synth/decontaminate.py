@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.uint64]
 
-__all__ = ["Finder", "Item", "Match", "texts_of", "tokens"]
-
 N = 4
 COMMON = 2
 SHARE, ALIGNED = 0.35, 0.66

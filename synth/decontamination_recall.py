@@ -19,8 +19,6 @@ from typing import TypedDict
 
 from synth.decontaminate import Finder
 
-__all__ = ["KINDS", "RecallReport", "measure_recall", "plant"]
-
 KINDS = ("verbatim", "surface edits", "embedded", "other digits")
 MOST = 200
 _FILLER = ("really", "some", "then", "certain", "also", "given", "this", "quite")

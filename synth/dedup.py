@@ -9,6 +9,7 @@ the threshold are one cluster, transitively.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import struct
@@ -18,15 +19,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from licensing.errors import MissingDependency
 from synth.hashing import combined_hash
 from synth.section import Section
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = ["Clusters", "NearDuplicatesConfig", "bands_for", "find_clusters", "signature"]
 
 SHINGLE = 5
 CATCH = 0.9  # of the pairs that are just at the threshold
@@ -43,12 +41,9 @@ class NearDuplicatesConfig(Section):
 
 
 def signature(text: str, num_perm: int) -> bytes:
-    """The MinHash of a text: ``num_perm`` little-endian uint32. Raises MissingDependency without rensa."""
-    try:
-        import rensa
-    except ModuleNotFoundError as error:
-        hint = "pip install rensa, or set label.near_duplicates to null"
-        raise MissingDependency("rensa is not installed", where="label.near_duplicates", hint=hint) from error
+    """The MinHash of a text: ``num_perm`` little-endian uint32."""
+    import rensa
+
     words = _WORD.findall(text.casefold())
     shingles = [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
     minhash = rensa.RMinHash(num_perm=num_perm, seed=_SEED)
@@ -126,7 +121,8 @@ def _write(signatures: Iterable[bytes], whole: Path, parts: list[Path], num_perm
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(whole.open("wb"))
         outs = [stack.enter_context(part.open("wb")) for part in parts]
-        for chunk in _chunks(signatures):
+        signatures = iter(signatures)
+        while chunk := [*itertools.islice(signatures, CHUNK)]:
             joined = b"".join(chunk)
             out.write(joined)
             table = np.frombuffer(joined, dtype="<u4").reshape(-1, num_perm).astype(np.uint64)
@@ -135,17 +131,6 @@ def _write(signatures: Iterable[bytes], whole: Path, parts: list[Path], num_perm
                 columns = (table[:, at] for at in range(band * rows, (band + 1) * rows))
                 file.write(combined_hash(columns, len(table)).tobytes())
     return count
-
-
-def _chunks(items: Iterable[bytes]) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _pairs(part: Path) -> Iterator[tuple[int, int]]:

@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from licensing.errors import MissingDependency
-
 if TYPE_CHECKING:
     import duckdb
-
-__all__ = ["database", "stream"]
 
 MEMORY = "125MB"  # the least that DuckDB asks for a thread
 THREADS = 1
@@ -25,11 +21,9 @@ _BATCH = 5_000  # rows in memory at a time
 
 @contextlib.contextmanager
 def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database in ``folder``, removed at the end of the block. Raises MissingDependency without duckdb."""
-    try:
-        import duckdb
-    except ModuleNotFoundError as error:
-        raise MissingDependency("duckdb is not installed", where="curate", hint="pip install duckdb") from error
+    """An empty database in ``folder``, removed at the end of the block."""
+    import duckdb
+
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "work.duckdb"
     path.unlink(missing_ok=True)

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["combined_hash", "ngram_hash"]
-
 
 def combined_hash(columns: Iterable[NDArray[np.uint64]], rows: int) -> NDArray[np.uint64]:
     """A hash of each of ``rows`` rows over all columns: xor, multiply by 2**64 / phi (Knuth's multiplicative hash;

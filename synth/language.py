@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingDependency
 from synth.code_fences import find_fences
-
-__all__ = ["LanguageShares", "Languages", "prose"]
 
 PIECE = 400  # characters
 PROBE = 240  # characters of a piece that lingua reads: from 120 on its precision hardly grows
@@ -80,17 +77,11 @@ class LanguageShares:
 
 
 class Languages:
-    """Tells ``codes`` (ISO 639-1) apart. Loading a language's model takes some milliseconds, when it is first needed.
-
-    Raises MissingDependency where lingua is not installed.
-    """
+    """Tells ``codes`` (ISO 639-1) apart. A language's model is loaded when it is first needed: some milliseconds."""
 
     def __init__(self, codes: Sequence[str]) -> None:
-        try:
-            from lingua import IsoCode639_1, LanguageDetectorBuilder
-        except ModuleNotFoundError as error:
-            hint = "pip install lingua-language-detector, or set label.languages to null"
-            raise MissingDependency("lingua is not installed", where="label.languages", hint=hint) from error
+        from lingua import IsoCode639_1, LanguageDetectorBuilder
+
         self._codes = frozenset(codes)
 
         def build(codes: list[str]) -> Any:

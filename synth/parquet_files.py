@@ -12,8 +12,6 @@ from licensing.files import atomic, disk_errors
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["read_parquet", "write_parquet"]
-
 _BATCH = 2_000  # rows in memory at a time
 
 

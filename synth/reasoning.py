@@ -10,17 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = [
-    "THINK_CLOSE",
-    "THINK_OPEN",
-    "Reasoning",
-    "ReasoningState",
-    "complete_answer",
-    "split_reasoning",
-    "split_row",
-    "tags_of",
-]
-
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 ReasoningState = Literal["ok", "missing", "unclosed", "doubled", "empty"]

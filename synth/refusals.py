@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["refusal"]
-
 OPENING = 400  # characters of an answer in which a refusal is said
 
 _REFUSALS = re.compile(

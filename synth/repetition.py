@@ -7,8 +7,6 @@ from collections import Counter
 
 from synth.hashing import ngram_hash
 
-__all__ = ["repetition"]
-
 RUN = 20  # tokens
 RUNS = 20  # a run of 20 tokens more than 20 times: DeepDistill's bound
 SHARE = 0.7  # of the tokens inside runs that stood there before, in a text of so many tokens or more:

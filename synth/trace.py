@@ -15,15 +15,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from licensing.closing import Closing
 from synth.reasoning import THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
-from synth.sampling.samples_table import PROBLEMS, SAMPLES, samples_schema
+from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.sampling.store import SampleStore
 
-__all__ = ["PROBLEMS", "SAMPLES", "Trace", "TraceSet", "samples_schema"]
-
+_COLUMNS = (
+    "request_id", "sample_index", "teacher", "engine", "finish_reason", "error", "prompt_tokens", "completion_tokens",
+    "think_open", "think_close",
+)  # fmt: skip
 _BATCH = 2_000  # rows of a table in memory at a time
 
 
@@ -95,7 +97,7 @@ class ProblemFile(Mapping[str, dict[str, Any]]):
         self._file.close()
 
 
-class TraceSet:
+class TraceSet(Closing):
     """The traces that one sampling stage selected, in order. A context manager; holds an index and no text.
 
     Args:
@@ -109,10 +111,7 @@ class TraceSet:
         self._samples = SampleStore(store, read_only=True)
         self.problems = ProblemFile(folder / PROBLEMS)
 
-    def __enter__(self) -> TraceSet:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
         self.problems.close()
         self._samples.close()
 
@@ -154,19 +153,10 @@ class TraceSet:
         failed = row["finish_reason"] == "error" and stored["finish_reason"] != "error"
         text = "" if failed else stored["text"]
         return Trace(
-            request_id=row["request_id"],
             problem=self.problems[row["problem_id"]],
-            sample_index=row["sample_index"],
             text=text,
             reasoning=split_reasoning(text, row["think_open"], row["think_close"]),
-            teacher=row["teacher"],
-            engine=row["engine"],
-            finish_reason=row["finish_reason"],
-            error=row["error"],
-            prompt_tokens=row["prompt_tokens"],
-            completion_tokens=row["completion_tokens"],
-            think_open=row["think_open"],
-            think_close=row["think_close"],
+            **{name: row[name] for name in _COLUMNS},
         )
 
     def _row(self, request_id: str) -> dict[str, Any]:

@@ -45,9 +45,8 @@ from typing import Any, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from licensing.closing import Closing
 from licensing.errors import DistillError, InputError
-
-__all__ = ["Call", "CallFailed", "CallTimeout", "Closable", "Reply", "Slot", "WorkerPool"]
 
 K = TypeVar("K", bound="Closable")
 T = TypeVar("T")
@@ -100,7 +99,7 @@ class Call:
     prepare: tuple[tuple[str, str | None], ...] = ()
 
 
-class WorkerPool:
+class WorkerPool(Closing):
     """``workers`` threads, each with a process that starts at its first call. A context manager; leaving it closes it.
 
     ``where`` is the recipe's field for the memory limit, for messages. ``nice`` is added to the processes' nice value,
@@ -120,12 +119,6 @@ class WorkerPool:
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
         for thread in self._threads:
             thread.start()
-
-    def __enter__(self) -> WorkerPool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def run(self, job: Callable[[Slot], T]) -> Future[T]:
         """The result of ``job``, which runs in a thread of the pool and calls functions in its process (`Slot.call`).

@@ -15,7 +15,8 @@ from synth.curate.tables import stage_views, view
 from synth.curate.training_rows import majority_field
 from synth.duckdb_helpers import database, stream
 from synth.labels.trace import LABELS
-from synth.trace import Trace, TraceSet, samples_schema
+from synth.sampling.samples_table import samples_schema
+from synth.trace import Trace, TraceSet
 
 __all__ = ["TraceTables", "trace_rows"]
 

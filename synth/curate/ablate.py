@@ -17,8 +17,6 @@ from synth.curate.select import draw, mean_difficulty, select
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["ARMS", "ablate"]
-
 ARMS = ("with", "without")
 STEP = 0.05
 

@@ -23,8 +23,6 @@ from synth.curate.select import ANSWERED, draw, has_pass_rates, mean_difficulty
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["ControlReport", "draw_control"]
-
 _LENGTH = "coalesce(floor(2 * log2(greatest(tokens, 1)))::INTEGER, -1)"
 _STEP = 0.1
 

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["ARMS_TABLE", "SELECTION", "Curation", "curate"]
-
 SELECTION = "selection.parquet"
 ARMS_TABLE = "arms.parquet"
 _REPORTS = ("near_duplicates.json", "decontamination.json")

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["farthest", "most_alike"]
-
 
 def most_alike(db: duckdb.DuckDBPyConnection, limit: int, order: str) -> str:
     """A query of the traces to drop, so that ``limit`` of each problem stay. Problems with ``limit`` traces or fewer

@@ -21,7 +21,8 @@ from synth.persona.find import Claim, describe, find_identity, foreign
 from synth.persona.rewrite import rewrite
 from synth.persona.rewriter import REWRITER, RewriterRun
 from synth.sampling.auxiliary_model import section_errors
-from synth.trace import Trace, TraceSet, samples_schema
+from synth.sampling.samples_table import samples_schema
+from synth.trace import Trace, TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import verify_row
 from synth.verify.verifier import verify_rows
@@ -29,8 +30,6 @@ from synth.verify.verifier import verify_rows
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-__all__ = ["REWRITES", "apply_identity_policy", "rewrites_schema"]
 
 REWRITES = "rewrites.parquet"
 

@@ -17,8 +17,6 @@ from synth.curate.tables import FLAGS, ORDER
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["ANSWERED", "BANDS", "Step", "draw", "has_pass_rates", "mean_difficulty", "select"]
-
 BANDS = {"easy": "rate > 0.7", "medium": "rate BETWEEN 0.3 AND 0.7", "hard": "rate < 0.3"}
 
 ANSWERED = "finish_reason <> 'error' AND NOT (kind = 'open' AND answer_characters = 0)"

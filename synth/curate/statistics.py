@@ -9,8 +9,6 @@ from synth.curate.select import BANDS, mean_difficulty
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["statistics"]
-
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 GROUPS = {"source": "source", "teacher": "teacher", "language": "language", "kind": "kind", "license": "license"}
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from synth.labels.label import PROBLEM_STATS, problem_stats_schema
 from synth.labels.trace import LABELS, label_schema, utf8
 from synth.problems.difficulty import stated_level
-from synth.trace import SAMPLES, TraceSet
+from synth.sampling.samples_table import SAMPLES
+from synth.trace import TraceSet
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-__all__ = ["FLAGS", "ORDER", "open_table", "stage_views", "view"]
 
 FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "voted_gold", "in_process")
 """Columns of `t` that can drop a trace: the reason where it has the flaw, else null. The recipe has a filter for each,

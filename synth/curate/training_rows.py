@@ -11,9 +11,8 @@ from synth.curate.curate import ARMS_TABLE, SELECTION
 from synth.curate.identity import REWRITES
 from synth.curate.tables import stage_views, view
 from synth.duckdb_helpers import database, stream
-from synth.trace import TraceSet, samples_schema
-
-__all__ = ["majority_field", "training_rows"]
+from synth.sampling.samples_table import samples_schema
+from synth.trace import TraceSet
 
 _VERDICT = (
     "verdict", "isolation", "format_verdict", "judge_verdict", "counts_as", "majority_answer", "majority_votes",

@@ -12,8 +12,6 @@ from synth.distributed.config import RayEngine
 from synth.distributed.placement import gpus_of, nodes_of
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["check_installed", "connect", "replica_options", "reserve_nodes", "resource_text"]
-
 _WITHOUT_MODEL = frozenset({"fake", "offline", "openai"})  # kinds whose replica needs no accelerator
 
 

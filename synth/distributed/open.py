@@ -25,8 +25,6 @@ from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.router import TeacherRouter
 from synth.teachers.teacher import Teacher
 
-__all__ = ["open_router", "open_teacher"]
-
 
 def open_router(
     engine: EngineConfig, teachers: TeachersConfig, engine_info: Path | None = None, logs: Path | None = None

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from synth.distributed.config import RayEngine
 from synth.teachers.config import FakeTeacher, OpenAITeacher, TeacherConfig, VllmTeacher
 
-__all__ = ["check_placement", "gpus_of", "nodes_of"]
-
 _PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 _SET_BY_PLACEMENT = ("nnodes", "node_rank", "master_addr", "master_port", "distributed_executor_backend")
 

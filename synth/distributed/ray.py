@@ -64,8 +64,6 @@ from synth.teachers.config import (
 from synth.teachers.endpoint import home_of
 from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["RayTeacher"]
-
 _COLLECT_S = 10.0  # how long a replica waits for an answer before it replies without one
 _POLL_S = 1.0  # how long the driver waits for replies before it looks for replicas to start
 _CLOSE_S = 10.0

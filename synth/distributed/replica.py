@@ -35,8 +35,6 @@ from synth.teachers.config import TeacherConfig, VllmTeacher
 from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["Replica", "answer_of", "code_digest", "packed", "run_share", "share_hello", "unpacked"]
-
 _TEACHER: TypeAdapter[TeacherConfig] = TypeAdapter(TeacherConfig)
 
 _WITH_CAPACITY_S, _AT_CAPACITY_S = 0.02, 1.0  # how long the teacher is polled before the inbox is looked at

@@ -9,8 +9,6 @@ import warnings
 
 from synth.code_fences import find_fences
 
-__all__ = ["broken_code"]
-
 LONGEST = 100_000  # characters of a block that is parsed
 _PYTHON = frozenset({"python", "py", "python3"})
 _SESSION = re.compile(r"^[ \t]*(?:>>>|In \[\d+\]:|%|!|\$ )", re.MULTILINE)

@@ -29,14 +29,13 @@ from synth.labels.shards import SHARD_ROWS, Shard, shards
 from synth.labels.workers import label_shards
 from synth.parquet_files import write_parquet
 from synth.problems.problem import canonical_json, conversation_text
+from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.section import key_dump
-from synth.trace import PROBLEMS, SAMPLES, TraceSet
+from synth.trace import TraceSet
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-__all__ = ["PROBLEM_STATS", "LabelSummary", "label", "problem_stats_schema"]
 
 LabelSummary = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -93,7 +92,7 @@ def label(
         progress: Called with the finished and all shards.
         shard_rows: Rows of a shard.
 
-    Raises InputError where the sample store lacks a text, MissingDependency where a library is not installed.
+    Raises InputError where the sample store lacks a text.
     """
     out.mkdir(parents=True, exist_ok=True)
     scratch = scratch / _identity(traces, config, items, shard_rows)
@@ -146,6 +145,7 @@ def _nothing(out: Path) -> LabelSummary:
 def _problem_stats(
     db: duckdb.DuckDBPyConnection, samples: Path, verdicts: Path, problem_stops: Path | None, out: Path
 ) -> int:
+    schema = problem_stats_schema()
     db.read_parquet(str(verdicts)).create_view("verdicts")
     counted = "verdicts"
     # `judged` speaks of the rules' verdict; a judge may give one where they could not.
@@ -180,19 +180,10 @@ def _problem_stats(
         for problem_id, n_samples, n_judged, n_correct, unbiased, suspect_gold, teacher in stream(db.sql(query)):
             low, high = exact_interval(n_correct, n_judged) if n_judged else (None, None)
             estimate = unbiased if unbiased is not None else n_correct / n_judged if n_judged else None
-            yield {
-                "problem_id": problem_id,
-                "n_samples": n_samples,
-                "n_judged": n_judged,
-                "n_correct": n_correct,
-                "estimate": estimate,
-                "low": low,
-                "high": high,
-                "suspect_gold": bool(suspect_gold),
-                "teacher": teacher,
-            }
+            values = (n_samples, n_judged, n_correct, estimate, low, high, bool(suspect_gold), teacher)
+            yield dict(zip(schema.names, (problem_id, *values), strict=True))
 
-    return write_parquet(out, problem_stats_schema(), rows())
+    return write_parquet(out, schema, rows())
 
 
 # --- near duplicates ---------------------------------------------------------------------------------------------

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-__all__ = ["GRACE_S", "RowTimeout", "cpu_limit", "mark", "marked", "within"]
-
 T = TypeVar("T")
 
 GRACE_S = 2.0

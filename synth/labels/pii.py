@@ -10,10 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from licensing.errors import MissingDependency
 from licensing.secrets import listed_kinds
-
-__all__ = ["personal_data"]
 
 _LONG_NUMBER = re.compile(r"\d{3}[ ().-]{0,3}\d{3}|\+\d[\d ().-]{7}")  # without one there is neither phone nor card
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b", re.ASCII)
@@ -34,7 +31,7 @@ _NEAR = 60  # characters
 
 
 def personal_data(text: str) -> str | None:
-    """Which kinds of personal data stand in a text, or None. Raises MissingDependency without phonenumbers."""
+    """Which kinds of personal data stand in a text, or None."""
     counts = Counter[str]()
     if "@" in text:
         counts["e-mail address"] = sum(1 for match in _EMAIL.finditer(text) if not _MADE_UP.search(match[0].lower()))
@@ -45,11 +42,8 @@ def personal_data(text: str) -> str | None:
 
 
 def _is_phone(text: str) -> bool:
-    try:
-        import phonenumbers
-    except ModuleNotFoundError as error:
-        hint = "pip install phonenumbers, or set label.secrets to false"
-        raise MissingDependency("phonenumbers is not installed", where="label.secrets", hint=hint) from error
+    import phonenumbers
+
     try:
         return bool(phonenumbers.is_valid_number(phonenumbers.parse(text, "US")))
     except phonenumbers.NumberParseException:

@@ -7,8 +7,6 @@ import re
 from synth.reasoning import Reasoning
 from synth.verify.extract import final_answer, last_boxed
 
-__all__ = ["differs"]
-
 _DROPPED = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:| )|[\s$]|\^?\\circ|\\%|%")
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\{([^{}]*)\}")
 _FRACTION = re.compile(r"\\[dt]frac(?![a-z])")

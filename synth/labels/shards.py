@@ -24,8 +24,6 @@ from synth.trace import Trace, TraceSet
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SHARD_ROWS", "Shard", "label_shard", "shards"]
-
 SHARD_ROWS = 6_000
 _BATCH = 2_000  # rows of one row group, held in memory
 

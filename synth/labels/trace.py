@@ -25,8 +25,6 @@ from synth.trace import Trace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LABELS", "ProblemLabels", "label_problem", "label_schema", "label_trace", "no_labels", "utf8"]
-
 LABELS = (
     "truncated", "think", "answer_mismatch", "language_mixing", "repetition", "refusal", "identity_leak", "secrets",
     "personal_data", "broken_code", "contaminated",

@@ -19,8 +19,6 @@ from synth.labels.shards import Shard, label_shard
 from synth.trace import TraceSet
 from synth.worker_pool import Call, CallFailed, Slot, WorkerPool
 
-__all__ = ["label_shards", "prepare", "serve"]
-
 MOST_DEATHS = 100  # processes that die in a shard, each at another row, before it is no longer the rows' fault
 
 
@@ -34,7 +32,7 @@ def label_shards(
 ) -> None:
     """Label every shard into ``out``, calling ``done`` after each.
 
-    Raises the first InputError, MissingDependency or OSError that a worker meets; RuntimeError where a process dies
+    Raises the first InputError or OSError that a worker meets; RuntimeError where a process dies
     outside of any row.
     """
     if not shards:

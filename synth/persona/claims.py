@@ -13,20 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "BOTH",
-    "MAKER",
-    "MODEL",
-    "UNSPACED",
-    "Name",
-    "all_languages",
-    "languages",
-    "load",
-    "names",
-    "own_labels",
-    "pattern",
-]
-
 MODEL, MAKER, BOTH = "\ue000", "\ue001", "\ue002"
 """What stands for a name in the sentences that the patterns read: a model's, a maker's, one that is both. Characters
 of private use; those of the text itself are blanked."""

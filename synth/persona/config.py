@@ -11,8 +11,6 @@ from synth.sampling.config import AuxiliaryModel, BudgetConfig
 from synth.section import Section
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["TAUGHT_LANGUAGES", "PersonaConfig", "PersonaDetails", "RewriterConfig"]
-
 TAUGHT_LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "ru", "zh")
 """Languages that `data/rows.yaml` and `data/probes.yaml` have."""
 

@@ -35,18 +35,6 @@ from synth.persona.claims import (
 )
 from synth.persona.config import PersonaConfig
 
-__all__ = [
-    "SENTENCE_ENDS",
-    "Claim",
-    "clause_before",
-    "describe",
-    "find_identity",
-    "foreign",
-    "identity_talk",
-    "listed_names",
-    "makers_in",
-]
-
 ClaimKind = Literal["name", "maker", "base", "cutoff"]
 _NAMING: tuple[ClaimKind, ...] = ("name", "maker", "base")
 

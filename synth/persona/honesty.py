@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["dishonest_instruction"]
-
 _END = r"(?=\s*(?:$|[.,;:!?\n。、！？]|and\b|who\b|from\b|named\b|called\b))"
 _AI = r"(?:AI|A\.I\.|artificial|assistant|chat ?bot|bot|robot|machine|computer|program|(?:large )?language model|LLM)"
 

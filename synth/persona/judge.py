@@ -19,8 +19,6 @@ from synth.persona.config import PersonaConfig
 from synth.persona.find import clause_before, find_identity, foreign, listed_names
 from synth.refusals import refusal
 
-__all__ = ["Judgement", "PartJudgement", "judge_answer"]
-
 _BARE = 12
 """Letters beside names up to which an answer is nothing but a name."""
 _NEGATION = 12  # characters before a name in which it is negated

@@ -16,8 +16,6 @@ from synth.persona.config import PersonaConfig
 from synth.persona.rows import right_answer
 from synth.problems.problem import text_of
 
-__all__ = ["Probe", "probes", "resembling", "select_probes"]
-
 SIMILARITY = 80.0
 """Of a question and a probe, in percent (1 - normalised Indel distance): from here on one is a wording of the other."""
 

@@ -15,8 +15,6 @@ from synth.problems.config import PromptsConfig
 from synth.problems.problem import Prompt
 from synth.section import Section
 
-__all__ = ["ReplayConfig", "general_prompts"]
-
 
 class ReplayConfig(Section):
     """The base answers greedily, under its own template; answers that end by themselves become rows of kind `open`."""

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from synth.persona.config import PersonaConfig
 from synth.persona.find import SENTENCE_ENDS, Claim, find_identity, foreign, listed_names
 
-__all__ = ["own_names", "rewrite"]
-
 _SENTENCE_END = re.compile(f"[{SENTENCE_ENDS}]")
 
 

@@ -27,8 +27,6 @@ from synth.sampling.auxiliary_model import AuxiliaryModelRun
 from synth.trace import Trace
 from synth.verify.judge import sanitize
 
-__all__ = ["REWRITER", "RewriterRun", "fault_of", "request", "sentences"]
-
 REWRITER = "rewriter"
 """Folder of the curate stage, of its scratch folder and of the run's store that holds what the rewriter said."""
 

@@ -18,8 +18,6 @@ from synth.persona.config import PersonaConfig
 from synth.persona.find import makers_in
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
 
-__all__ = ["fill", "right_answer", "training_rows"]
-
 _TOPICS = {
     "name": 5, "other": 5, "bypass": 4, "maker": 3, "ai": 1, "caller": 1, "role_play": 1, "base": 1, "teachers": 1,
     "cutoff": 1, "license": 1, "contact": 1,

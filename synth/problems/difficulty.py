@@ -7,8 +7,6 @@ from typing import Any
 
 from synth.problems.problem import canonical_json
 
-__all__ = ["stated_level"]
-
 
 def stated_level(problem: Mapping[str, Any]) -> str | None:
     """Its columns `difficulty` or `level`, and of reasoning-gym's problems the task with the parameters of its

@@ -22,17 +22,6 @@ from synth.problems.row_files import RowFile
 if TYPE_CHECKING:
     import datasets
 
-__all__ = [
-    "RAW_CHARACTERS",
-    "RawRow",
-    "hub_rows",
-    "jsonl_rows",
-    "mapped_rows",
-    "problem_rows",
-    "reasoning_gym_rows",
-    "source_rows",
-]
-
 RAW_CHARACTERS = 2000  # of a bad row, for the report
 _PARQUET = b"PAR1"
 _BUILDERS = {".jsonl": "json", ".json": "json", ".gz": "json", ".parquet": "parquet", ".arrow": "arrow"}
@@ -215,12 +204,8 @@ def _check_columns(config: HubPrompts | ImportedTraces, first: Mapping[str, Any]
 
 def reasoning_gym_rows(config: ReasoningGymPrompts) -> Iterator[RawRow]:
     """Items of one task, each with its whole ``entry``, which its scorer reads."""
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise MissingDependency(
-            f"`reasoning-gym` is not usable here: {error}", where="prompts.kind", hint="pip install reasoning-gym"
-        ) from error
+    import reasoning_gym
+
     try:
         data = reasoning_gym.create_dataset(config.task, size=config.size, seed=config.seed, **config.config)
     except (ValueError, TypeError, AssertionError, AttributeError) as error:

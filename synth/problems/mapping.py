@@ -33,8 +33,6 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator,
 from synth.problems.pickled_text import pickled_text
 from synth.section import Section
 
-__all__ = ["Condition", "RowMapping", "Value", "named_columns", "value_of"]
-
 
 def _regex(pattern: str) -> str:
     _compiled(pattern)

@@ -11,8 +11,6 @@ import binascii
 import pickletools
 import zlib
 
-__all__ = ["pickled_text"]
-
 LARGEST = 1 << 29  # bytes unpacked; the largest set of tests that is known has some 10^8
 _ALLOWED = frozenset({"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"})
 _STRINGS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})

@@ -19,8 +19,6 @@ from pydantic import Field
 from synth.problems.mapping import Condition, RowMapping, Value
 from synth.section import ProblemKind, Section
 
-__all__ = ["Fault", "Preset", "find_preset", "presets", "with_preset"]
-
 _FOLDER = Path(__file__).parent / "presets"
 
 

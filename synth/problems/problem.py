@@ -26,12 +26,6 @@ from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, Reaso
 from synth.problems.loaders import RawRow, problem_rows
 from synth.section import OnBadRow, ProblemKind
 
-__all__ = [
-    "PROBLEM_COLUMNS", "BadRow", "Prompt", "PromptSet", "UniqueProblems", "canonical_json", "conversation_text",
-    "load_prompts", "problem_of_row", "question_of", "raise_bad_row", "raise_empty", "reason_counts", "separate_extra",
-    "text_of",
-]  # fmt: skip
-
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 PROBLEM_COLUMNS = (
@@ -221,8 +215,8 @@ def load_prompts(config: PromptsConfig, *, allow_missing_gold: bool = False, sec
     where the recipe has them, for hints. With ``seed`` and
     ``limit`` N problems chosen at random: those whose content has the smallest digests, so that the order of rows and
     the number of copies do not matter. Raises InputError: the source is missing, has no good row, or (``on_bad_row:
-    stop``) has a bad row, named by file and line. Raises MissingDependency where `datasets` or `reasoning-gym` is
-    needed and not installed.
+    stop``) has a bad row, named by file and line. Raises MissingDependency where `datasets` is needed and
+    not installed.
 
     All problems are held in memory, of rows that are not chosen only the counts.
     """

@@ -13,8 +13,6 @@ from pydantic import Field, field_validator
 
 from synth.section import Section
 
-__all__ = ["PromptTemplate"]
-
 _QUESTION = "{question}"
 
 

@@ -24,9 +24,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
+from licensing.closing import Closing
 from licensing.errors import InputError
-
-__all__ = ["RowFile", "RowText"]
 
 _SNIFFED_BYTES = 1 << 16
 """A line that begins an object or an array has to come within so many bytes."""
@@ -72,7 +71,7 @@ class RowText(NamedTuple):
         return row
 
 
-class RowFile:
+class RowFile(Closing):
     """An open file of rows. Can be read several times, one pass at a time. A context manager."""
 
     def __init__(self, path: str | Path, *, name: str | None = None, spool: Path | None = None) -> None:
@@ -91,10 +90,7 @@ class RowFile:
             hint = f"a relative path starts at the working folder, now {os.getcwd()}"
             raise InputError(f"cannot read it: {error.strerror or error}", where=self.name, hint=hint) from error
 
-    def __enter__(self) -> RowFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def sha256(self) -> str:

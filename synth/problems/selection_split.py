@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
 
-__all__ = ["selection_split"]
-
 
 def selection_split(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     """``count`` problems on which checkpoints are compared: at random, by the digests of their contents.

@@ -17,8 +17,6 @@ from pathlib import Path
 
 from licensing.files import disk_errors, sync_folder
 
-__all__ = ["KEY_BYTES", "AppendLog", "KeyIndex", "key_of"]
-
 KEY_BYTES = 16
 _FSYNC_SECONDS = 1.0
 _READ_BYTES = 16_384  # of a line at first; a longer one is read again, eight times as far

@@ -16,9 +16,9 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, overload
 
+from licensing.closing import Closing
 from licensing.errors import DistillError
 from licensing.files import disk_errors, write_rows
 from synth.distributed.config import LocalEngine
@@ -34,10 +34,8 @@ from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
 from synth.teachers.router import read_engine_info, write_engine_info
 
-__all__ = ["AuxiliaryModelRun", "section_errors"]
 
-
-class AuxiliaryModelRun:
+class AuxiliaryModelRun(Closing):
     """Questions are added (``add``), asked (``ask``), and their answers read (``answer``). A context manager.
 
     Args:
@@ -68,10 +66,7 @@ class AuxiliaryModelRun:
         self._selection: Selection | None = None
         self._plan: RequestPlan | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
         self._questions.close()
         if self._answers is not None:
             self._answers.close()
@@ -125,10 +120,7 @@ class AuxiliaryModelRun:
                     "prompt_id": row["problem_id"],
                     "sample_index": row["sample_index"],
                     "text": answers.row(row_id)["text"],
-                    "finish_reason": row["finish_reason"],
-                    "error": row["error"],
-                    "prompt_tokens": row["prompt_tokens"],
-                    "completion_tokens": row["completion_tokens"],
+                    **{name: row[name] for name in ("finish_reason", "error", "prompt_tokens", "completion_tokens")},
                     "model": row["teacher"],
                     "engine": row["engine"],
                 }

@@ -24,8 +24,6 @@ from pathlib import Path
 from licensing.files import write_json
 from synth.sampling.config import BudgetConfig
 
-__all__ = ["BudgetTracker", "Spend", "price"]
-
 _SAVE_SECONDS = 5.0
 _MILLION = 1e6
 

@@ -33,8 +33,6 @@ from synth.teachers.config import TeacherConfig
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SOURCE_CLAIMS", "ImportedTraceSet", "import_traces", "load_traces", "source_claims_schema"]
-
 _TRACE_COLUMNS = ("response", "finish_reason", "error", "prompt_tokens", "completion_tokens", "model")
 _STORED_KEYS = ("request_id", "text", "finish_reason", "error", "prompt_tokens", "completion_tokens", "engine")
 _ENGINE = "imported"

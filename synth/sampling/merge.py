@@ -16,8 +16,6 @@ from synth.sampling.sample import ENGINES
 from synth.sampling.store import LOGPROBS, SAMPLE_LOG, SampleStore, record_of_row, row_of_line, sample_log
 from synth.teachers.router import read_engine_info, write_engine_info
 
-__all__ = ["CONFLICTS", "MergeSummary", "merge_logs"]
-
 CONFLICTS = "conflicts.jsonl"
 
 

@@ -12,11 +12,10 @@ from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import Any, Protocol
 
+from licensing.closing import Closing
 from synth.sampling.policy import Grade, Slot
 from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
-
-__all__ = ["GradedSample", "OnlineVerification", "SampleVerifier"]
 
 _IN_FLIGHT = 64  # rows in the hands of the verifier; the others wait on the disk
 _END = -1
@@ -41,7 +40,7 @@ class GradedSample:
     grade: Grade
 
 
-class OnlineVerification:
+class OnlineVerification(Closing):
     """Hands samples to a verifier, in a thread of its own, and collects grades in whatever order they come. Texts wait
     on the disk. A context manager.
 
@@ -61,10 +60,7 @@ class OnlineVerification:
         self._thread = Thread(target=self._submit, name="online verification", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> OnlineVerification:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._closing.set()
         self._waiting.put(_END)
         self._places.release()
@@ -105,7 +101,7 @@ class OnlineVerification:
             waiting = self._waiting.get()
             self._places.acquire()
             if waiting == _END or self._closing.is_set():
-                return  # with the place that ``__exit__`` adds
+                return  # with the place that ``close`` adds
             number, row_id = divmod(waiting, 1 << 40)
             slot = divmod(number, self._plan.config.most_samples)
             teacher = self._plan.teacher(slot)

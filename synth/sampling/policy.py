@@ -18,14 +18,9 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from synth.sampling.config import AdaptiveBounds, CascadePolicy
-
-__all__ = [
-    "UNJUDGED_LIMIT", "Adaptive", "Cascade", "Fixed", "Grade", "Outcome", "Policy", "Slot", "Stopped",
-    "pass_rate_at_stop",
-]  # fmt: skip
 
 Slot = tuple[int, int]
 """(problem, sample index), both from 0."""
@@ -69,52 +64,33 @@ class Outcome:
     pass_rate: float | None
 
 
-class Policy(Protocol):
-    """Issues slots. ``needs_verdicts``: whether ``record`` must be called. ``limit``: most samples of a problem."""
-
-    limit: int
-    needs_verdicts: bool
-
-    def next(self) -> Slot | None:
-        """A slot to draw, each once; None where no slot is free until a verdict comes (or ever)."""
-        ...
-
-    def record(self, slot: Slot, grade: Grade, *, tokens: int = 0) -> None:
-        """The grade of a slot. ``tokens``: what its sample took; 0 where unknown."""
-        ...
-
-    def skip(self, slot: Slot) -> None:
-        """A slot that was issued is not drawn: the budget is spent."""
-        ...
-
-    def issued(self, problem: int) -> Sequence[int]:
-        """The sample indices of the slots issued of a problem."""
-        ...
-
-
 class Fixed:
     """``num_samples`` of every problem, problem by problem, so that samples that share a prompt follow one another."""
 
-    needs_verdicts = False
+    needs_verdicts = False  # whether ``record`` must be called
 
     def __init__(self, problems: int, num_samples: int) -> None:
-        self.limit = num_samples
+        self.limit = num_samples  # most samples of a problem
         self._problems = problems
         self._issued = 0
 
     def next(self) -> Slot | None:
+        """A slot to draw, each once; None where no slot is free until a verdict comes (or ever)."""
         if self._issued == self._problems * self.limit:
             return None
         self._issued += 1
         return divmod(self._issued - 1, self.limit)
 
     def record(self, slot: Slot, grade: Grade, *, tokens: int = 0) -> None:
+        """The grade of a slot. ``tokens``: what its sample took; 0 where unknown."""
         raise AssertionError("the fixed policy takes no verdicts")
 
     def skip(self, slot: Slot) -> None:
+        """A slot that was issued is not drawn: the budget is spent."""
         return None
 
     def issued(self, problem: int) -> Sequence[int]:
+        """The sample indices of the slots issued of a problem."""
         return range(min(self.limit, max(0, self._issued - problem * self.limit)))
 
 
@@ -439,3 +415,7 @@ def _path_rate(samples: int, correct: int, bounds: AdaptiveBounds, first: int, b
         return ends.get(correct, 0)
 
     return paths(1, 1) / paths(0, 0)
+
+
+Policy = Fixed | Adaptive | Cascade
+"""Issues slots, by the methods of ``Fixed``."""

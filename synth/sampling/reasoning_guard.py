@@ -16,8 +16,6 @@ from licensing.errors import Refused
 from synth.reasoning import split_reasoning
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["EmptyReasoningGuard", "is_empty"]
-
 _SHARE, _LEAST = 0.001, 5
 
 

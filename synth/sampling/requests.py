@@ -32,8 +32,6 @@ from synth.teachers.config import FakeTeacher, OpenAITeacher, TeacherConfig, Vll
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.teachers.teacher import Request, teacher_messages
 
-__all__ = ["RequestPlan", "first_requests", "joins_thinking", "request_id"]
-
 _NOT_IN_THE_ID = {
     "kind": "the same weights on another engine; rows name the engine",
     "name": "a label of lineage and rows",

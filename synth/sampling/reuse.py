@@ -22,8 +22,6 @@ from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.teachers.router import read_engine_info, write_engine_info
 
-__all__ = ["reuse_samples"]
-
 
 @dataclass(frozen=True)
 class _Tags:

@@ -20,7 +20,7 @@ from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, CascadePolicy, TeacherSampling
 from synth.sampling.online_verification import OnlineVerification, SampleVerifier
-from synth.sampling.policy import Adaptive, Cascade, Fixed, Outcome
+from synth.sampling.policy import Adaptive, Cascade, Fixed, Outcome, Policy
 from synth.sampling.requests import RequestPlan
 from synth.sampling.sampler import Progress, Sampler
 from synth.sampling.samples_table import PROBLEM_STOPS, problem_stops_schema
@@ -29,8 +29,6 @@ from synth.sampling.store import SampleStore
 from synth.teachers.mixture import TeachersConfig
 from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
 from synth.teachers.teacher import Teacher
-
-__all__ = ["ENGINES", "sample"]
 
 ENGINES = "engines.jsonl"
 """What each engine that answered settled on (``Teacher.engine_info``): name and version, the revision of
@@ -68,7 +66,7 @@ def sample(
     installed, with everything so far kept; what the engine raises goes through.
     """
     plan = RequestPlan(prompts, teacher_config, config)
-    policy: Adaptive | Cascade | Fixed
+    policy: Policy
     if config.goes_by_verdicts and verifier is None:
         raise ValueError(f"the policy {config.policy.kind} needs a verifier")
     # Nothing but a vote over all its samples can say what is right of a problem without a gold answer.
@@ -120,7 +118,7 @@ def sample(
     return summary
 
 
-def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Cascade | Fixed) -> Iterator[dict[str, Any]]:
+def _rows(plan: RequestPlan, samples: SampleStore, policy: Policy) -> Iterator[dict[str, Any]]:
     """The selected samples, in the order of problems and sample indices, with their texts."""
     selection = Selection(plan, samples)
     for problem, prompt in enumerate(plan.prompts):

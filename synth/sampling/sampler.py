@@ -29,8 +29,6 @@ from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.router import TeacherRouter
 from synth.teachers.teacher import Completion, Request
 
-__all__ = ["Progress", "Sampler"]
-
 Progress = Callable[[int, int, int, int], None]
 """Called with samples done, samples allowed so far, and, of this call, completion tokens and failed requests."""
 

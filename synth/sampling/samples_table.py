@@ -12,10 +12,6 @@ from synth.problems.problem import Prompt
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "PROBLEMS", "PROBLEM_STOPS", "SAMPLES", "SELECTION", "problem_stops_schema", "samples_schema", "write_problems",
-]  # fmt: skip
-
 PROBLEMS = "problems.jsonl"
 SELECTION = "selection.jsonl"
 """Problems that are not sampled: checkpoints are compared on them."""

@@ -16,8 +16,6 @@ from synth.sampling.requests import RequestPlan
 from synth.sampling.samples_table import SAMPLES, samples_schema
 from synth.sampling.store import SampleStore
 
-__all__ = ["SampleSummary", "Selection", "TeacherSummary", "write_samples"]
-
 
 class Selection:
     """The rows of the store that stand for the samples of a plan.

@@ -24,14 +24,12 @@ import zlib
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from licensing.closing import Closing
 from licensing.errors import InputError
 from licensing.files import json_line
 from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex, key_of
-
-__all__ = ["FINISH_REASONS", "LOGPROBS", "SAMPLE_LOG", "SampleStore", "record_of_row", "row_of_line", "sample_log"]
 
 SAMPLE_LOG = "samples.jsonl"
 LOGPROBS = "logprobs.bin"
@@ -48,7 +46,7 @@ _REASON_CODES = {reason.encode(): code for code, reason in enumerate(FINISH_REAS
 _Entry = tuple[bytes, int, int, int]  # key, code of the finish reason, prompt tokens, completion tokens
 
 
-class SampleStore:
+class SampleStore(Closing):
     """The sample rows below the folder ``store``, or of a log by any name. A context manager.
 
     A row is known by its row id: 0 for the first one, and so on. ``damaged`` counts lines that are no sample rows.
@@ -72,12 +70,6 @@ class SampleStore:
                 self.damaged += 1
             else:
                 self._enter(entry, offset)
-
-    def __enter__(self) -> SampleStore:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """fsync and close; see ``AppendLog.close``."""

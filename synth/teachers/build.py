@@ -18,9 +18,6 @@ from synth.teachers.config import (
 )
 from synth.teachers.teacher import Teacher
 
-__all__ = ["build_teacher", "resolve_auto", "slow_imports"]
-
-
 _SLOW_IMPORTS = {"vllm": ("synth.teachers.vllm_import",), "transformers": ("torch", "transformers")}
 
 

@@ -26,8 +26,6 @@ from typing import Any, Literal
 from synth.teachers.endpoint_error import EndpointError, endpoint_error_of
 from synth.teachers.logprobs import ReplyLogprobs
 
-__all__ = ["ChatStream", "SSEDecoder"]
-
 _LINE_MAX = 8 << 20  # bytes; a whole message of 32k tokens with their ids is less than a megabyte
 _CHARACTERS_A_TOKEN = 256  # the longest tokens of common vocabularies are runs of 128 blanks
 _SURROGATE = re.compile("[\ud800-\udfff]")

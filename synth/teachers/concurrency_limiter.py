@@ -14,8 +14,6 @@ import sys
 import time
 from collections import deque
 
-__all__ = ["ConcurrencyLimiter", "allow_sockets", "retry_after"]
-
 _ROUNDS = 32  # of answers, from a limit of one to the whole
 
 

@@ -13,8 +13,6 @@ from licensing.errors import MissingDependency
 from synth.teachers.config import OpenAITeacher
 from synth.teachers.teacher import Request
 
-__all__ = ["Endpoint", "EndpointProvider", "RemoteEndpoint", "endpoints_of", "home_of"]
-
 _REST_S, _DOWN_S = 1.0, 30.0  # before an address that failed a request, or is down, gets another one
 _MOST_OF_MEAN = 1.25  # of requests in flight, at one of several addresses
 

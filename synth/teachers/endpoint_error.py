@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-__all__ = ["EndpointError", "Scope", "endpoint_error_of", "scope_of"]
-
 Scope = Literal["busy", "transient", "request", "account", "key", "address", "model"]
 """``busy``: too many requests at once. ``transient``: another attempt may succeed. ``request``: this request fails
 whenever it is sent. ``account``, ``key``, ``address``: credit is used up, the key is not accepted, address or model is

@@ -20,8 +20,6 @@ from synth.problems.problem import Prompt, text_of
 from synth.teachers.config import FakeTeacher
 from synth.teachers.teacher import Completion, FinishReason, Request, Teacher
 
-__all__ = ["FakeEngine"]
-
 _OPENINGS = (
     "Let me read the problem again.",
     "First I write down what is given.",

@@ -17,8 +17,6 @@ from licensing.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["LEAST_LOGPROB", "ReplyLogprobs", "TokenLogprobs", "record_bytes"]
-
 LEAST_LOGPROB = -9999.0
 """In place of anything lower: finite, so that probability times logarithm is 0. vLLM's server has the same limit."""
 _ROUNDING = 1e-2

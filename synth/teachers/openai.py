@@ -50,8 +50,6 @@ from synth.teachers.endpoint_error import EndpointError, scope_of
 from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import Completion, Request, Teacher, missing_engine, teacher_messages
 
-__all__ = ["OpenAIEngine", "check_logprobs", "models_at"]
-
 _IN_A_ROW = 8  # refused requests without an answer in between, after which a test request is sent
 _BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _PROBE_S = 10.0

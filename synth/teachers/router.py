@@ -18,8 +18,6 @@ from typing import Any
 from licensing.files import disk_errors, json_line, read_rows, write_lines
 from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["TeacherRouter", "read_engine_info", "write_engine_info"]
-
 _GLANCE_S = 0.001
 _SLICE_S = 0.02  # how long one of several teachers is polled before the others are looked at
 

@@ -24,20 +24,6 @@ from synth.problems.problem import Prompt
 from synth.teachers.config import TeacherFields
 from synth.teachers.logprobs import TokenLogprobs
 
-__all__ = [
-    "Completion",
-    "FinishReason",
-    "Request",
-    "Teacher",
-    "check_chat_template",
-    "check_model_folder",
-    "decode_completion",
-    "failed",
-    "missing_engine",
-    "render_chat",
-    "teacher_messages",
-]
-
 FinishReason = Literal["stop", "length", "error"]
 _DECODE_CONTEXT = 8  # prompt tokens decoded along with the completion; enough to hold a whole character
 

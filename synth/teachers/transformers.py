@@ -34,8 +34,6 @@ from synth.teachers.teacher import (
     render_chat,
 )
 
-__all__ = ["TransformersEngine"]
-
 _WINDOW = 4  # batches that are sorted by length together
 
 

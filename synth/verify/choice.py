@@ -25,8 +25,6 @@ from synth.verify.extract import final_answer
 from synth.verify.statement import DENIED, NO_LONGER, RETRACTED
 from synth.verify.verdict import Verdict, shortened
 
-__all__ = ["check_gold", "lettered", "verify"]
-
 _STYLE = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|bb)|mbox|boldsymbol|bm|underline|operatorname)\s*\{([^{}]*)\}"
 )

@@ -19,8 +19,6 @@ from licensing.files import write_text
 from synth.problems.problem import question_of
 from synth.verify.judge import sanitize
 
-__all__ = ["SHEET", "DisagreementReport"]
-
 SHEET = "disagreements"
 MOST = 100  # rows of each kind of disagreement
 _SHOWN = 1500  # characters of a text in the Markdown

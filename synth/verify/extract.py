@@ -40,8 +40,6 @@ from synth.verify.statement import (
     stated,
 )
 
-__all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "last_boxed"]
-
 How = Literal["box", "hash", "sentence", "whole", "emphasis", "stated", "text"]
 
 _BOX = re.compile(r"\\(?:boxed|f(?:rame)?box|bbox\s*(?:\[[^\[\]]{0,80}\])?)\s*\{")

@@ -15,8 +15,6 @@ from synth.verify.extract import last_boxed
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.verify.config import FormatConfig
 
-__all__ = ["fault", "format_fields"]
-
 _UNBOXED = ("code", "constraints", "open")  # kinds whose answer is no value
 
 

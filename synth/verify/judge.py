@@ -25,8 +25,6 @@ from synth.verify import choice
 from synth.verify.extract import committed_answer, final_answer
 from synth.verify.verifier import LARGE_RESPONSE
 
-__all__ = ["KINDS", "Question", "parse_judgement", "question", "sanitize"]
-
 KINDS = ("math", "choice", "reasoning_gym")
 """Kinds with an answer that can be compared with a gold one; `code` is run, and `open` has none."""
 

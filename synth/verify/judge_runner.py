@@ -15,8 +15,6 @@ from synth.verify.config import JudgeConfig
 from synth.verify.judge import Question, parse_judgement, question
 from synth.verify.verdict import shortened
 
-__all__ = ["ANSWERS", "JUDGE", "JudgeRun"]
-
 JUDGE = "judge"
 """Folder of the verify stage, of its scratch folder and of the run's store that holds what the judge said."""
 

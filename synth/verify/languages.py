@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["LANGUAGES", "NAMES", "Language"]
-
 # A longer name would be no name of a file.
 _MAIN_CLASS = re.compile(r"^(?:(?:public|final|abstract|strictfp)\s+)*class\s+(\w{1,60})\b", re.MULTILINE)
 _MAIN = re.compile(r"\bmain\s*\(")

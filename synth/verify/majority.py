@@ -30,8 +30,6 @@ from synth.verify.verifier import LARGE_RESPONSE, verify_rows
 if TYPE_CHECKING:
     from synth.verify.config import VerifyConfig
 
-__all__ = ["KINDS", "Vote", "elect", "named", "problem_of", "verify_by_vote", "votes"]
-
 KINDS = ("math", "choice")
 _OWN = "\0own"  # key of a row on its way through the verifier
 _LONGEST = 400  # characters of a vote

@@ -15,23 +15,8 @@ from typing import Any
 from synth.reasoning import Reasoning, split_row
 from synth.verify.answers.read import equal, is_plain_number, is_prose, plainly_equal, read
 from synth.verify.answers.values import Unreadable
-from synth.verify.extract import Answer, committed_answer, final_answer, gold_text, last_boxed
-from synth.verify.verdict import Verdict, VerdictName, shortened
-
-__all__ = [
-    "Answer",
-    "Verdict",
-    "VerdictName",
-    "check_gold",
-    "final_answer",
-    "gold_text",
-    "judge",
-    "last_boxed",
-    "prepare",
-    "quick",
-    "serve",
-    "verify",
-]
+from synth.verify.extract import Answer, committed_answer, gold_text
+from synth.verify.verdict import Verdict, shortened
 
 
 def prepare(_: str | None = None) -> None:

@@ -10,6 +10,7 @@ own answer scores 1.0, and end as `error`.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -19,13 +20,10 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingDependency
 from synth.decontaminate import texts_of
 from synth.reasoning import Reasoning, split_row
 from synth.verify.extract import committed_answer, final_answer
 from synth.verify.verdict import MAX_EXTRACTED, Verdict
-
-__all__ = ["check_entry", "prepare", "serve", "verify"]
 
 Scorer = Callable[..., Any]
 
@@ -47,16 +45,12 @@ _NOT_PLAIN = re.compile(r"\.\s*[^\W\d]|[\])'\"]\s*\(|__|[#\\`@{}]|\b(?:lambda|im
 
 
 def prepare(task: str | None = None) -> None:
-    """Import reasoning-gym and build the scorer of `task`: over a second, once. Raises MissingDependency without it."""
-    try:
-        import reasoning_gym  # noqa: F401
-    except ModuleNotFoundError as err:
-        raise MissingDependency("reasoning-gym is not installed", hint="pip install reasoning-gym") from err
+    """Import reasoning-gym and build the scorer of `task`: over a second, once."""
+    import reasoning_gym  # noqa: F401
+
     if task is not None:
-        try:
+        with contextlib.suppress(ValueError):  # `verify` meets it, and gives it to the row that asked for this task
             _scorer(task)
-        except ValueError:
-            return  # `verify` meets the same fault and gives it to the row that asked for this task
 
 
 def serve(job: dict[str, Any]) -> dict[str, Any]:

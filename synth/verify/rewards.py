@@ -29,8 +29,6 @@ from synth.verify.format_check import format_fields
 from synth.verify.verdict import Verdict, judged
 from synth.verify.verifier import Verifier
 
-__all__ = ["NotJudged", "trl_reward", "verifiers_reward", "verl_reward"]
-
 Settings = VerifyConfig | Mapping[str, Any] | None
 
 _COLUMNS = (*PROBLEM_COLUMNS, "gold", "think_open", "think_close")

@@ -19,11 +19,6 @@ from synth.verify.answers.tokens import is_balanced
 from synth.verify.answers.units import NO_LABEL
 from synth.verify.answers.values import word_list
 
-__all__ = [
-    "BOLD", "DENIED", "NO_LONGER", "RETRACTED", "SEGMENT", "TAKEN_BACK", "emphasized", "formulas", "inside",
-    "introduces_answer", "is_stated", "last_clause", "stated",
-]  # fmt: skip
-
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
 
 DENIED = re.compile(r"\b(?:not|cannot|never|neither|nor|no)\b|n['\u2019]t\b", re.IGNORECASE)

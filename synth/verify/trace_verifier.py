@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from licensing.closing import Closing
 from licensing.errors import DistillError
 from synth.sampling.policy import Grade
 from synth.verify.config import VerifyConfig
@@ -17,8 +17,6 @@ from synth.verify.format_check import format_fields
 from synth.verify.verdict import JUDGED, Verdict, judged
 from synth.verify.verdict_store import VerdictBasis, VerdictStore
 from synth.verify.verifier import Verifier
-
-__all__ = ["TraceVerifier", "verify_row"]
 
 _BACKGROUND_NICE = 10  # a tenth of the processor time that a process of normal priority gets beside it (Linux)
 
@@ -28,7 +26,7 @@ def verify_row(problem: Mapping[str, Any], text: str, think_open: str, think_clo
     return {**problem, "response": text, "think_open": think_open, "think_close": think_close}
 
 
-class TraceVerifier:
+class TraceVerifier(Closing):
     """Finds or computes the verdict of each sample. A context manager: it runs worker processes.
 
     ``reused`` counts verdicts that were in the store, ``verified`` those that were computed. A sample whose request
@@ -46,12 +44,10 @@ class TraceVerifier:
         self._basis = VerdictBasis(config)
         self.reused = 0
 
-    def __enter__(self) -> TraceVerifier:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Stop at once, and commit what was computed."""
         try:
-            self._verifier.__exit__(kind, error, at)
+            self._verifier.close()
         finally:
             self._store.close()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["JUDGED", "MAX_EXTRACTED", "Verdict", "VerdictName", "judged", "shortened"]
-
 VerdictName = Literal["correct", "wrong", "unparseable", "timeout", "error"]
 
 JUDGED = ("correct", "wrong", "unparseable")

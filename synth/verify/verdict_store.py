@@ -17,9 +17,9 @@ from array import array
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from licensing.closing import Closing
 from licensing.files import json_line
 from synth.problems.problem import canonical_json
 from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex
@@ -27,8 +27,6 @@ from synth.sandbox.sandbox import choose
 from synth.section import key_dump
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import Verdict
-
-__all__ = ["VERDICT_LOG", "VerdictBasis", "VerdictStore"]
 
 VERDICT_LOG = "verdicts.jsonl"
 RULES_VERSION = 7
@@ -68,7 +66,7 @@ class VerdictBasis:
         return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-class VerdictStore:
+class VerdictStore(Closing):
     """The verdicts below the folder ``store``. A context manager; threads may find and add at the same time.
 
     ``computed`` counts the verdicts added since it was opened. Raises MissingDependency where the disk is full, with
@@ -84,12 +82,6 @@ class VerdictStore:
         for offset, line in self._log.scan():
             if (key := _key_of_line(line)) is not None:
                 self._enter(key, offset)
-
-    def __enter__(self) -> VerdictStore:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """fsync and close; see ``AppendLog.close``."""

@@ -18,17 +18,16 @@ from concurrent.futures import Future
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from licensing.closing import Closing
 from synth.reasoning import split_row, tags_of
 from synth.sandbox.sandbox import Sandbox, choose
 from synth.verify import choice, code, format_check, math
-from synth.verify.verdict import Verdict, VerdictName
+from synth.verify.verdict import Verdict
 from synth.worker_pool import Call, CallFailed, CallTimeout, Slot, WorkerPool
 
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.problems.problem import Prompt
     from synth.verify.config import VerifyConfig
-
-__all__ = ["Verdict", "VerdictName", "Verifier", "check_golds", "verify_rows"]
 
 T = TypeVar("T")
 Job = dict[str, Any]  # {"op": "verify"|"check", "kind", and what the kind needs}; JSON values only
@@ -38,6 +37,21 @@ LOOK_AHEAD_ROWS = 1024  # rows in flight, or done and waiting for their turn: on
 LOOK_AHEAD_BYTES = 64 << 20  # and memory does not grow with the input
 CACHE_ROWS = 4096
 _CACHED = ("math", "code")  # kinds whose verdict depends on the job alone
+
+
+def in_order(submitted: Iterable[tuple[T, int, Future[Verdict]]], most: int) -> Iterator[tuple[T, Verdict]]:
+    """(tag, size, future) -> (tag, verdict), in order; reads at most 1,024 items or a size of ``most`` ahead."""
+    waiting: deque[tuple[T, int, Future[Verdict]]] = deque()
+    total = 0
+    for item in submitted:
+        waiting.append(item)
+        total += item[1]
+        while waiting and (len(waiting) >= LOOK_AHEAD_ROWS or total >= most or waiting[0][2].done()):
+            tag, size, answer = waiting.popleft()
+            total -= size
+            yield tag, answer.result()
+    for tag, _, answer in waiting:
+        yield tag, answer.result()
 
 
 def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iterator[dict[str, Any]]:
@@ -51,9 +65,8 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With
     `config.format` a row also gets `format_verdict` and `format_reason`.
 
-    Streams, with a bounded look-ahead. Raises MissingDependency where reasoning-gym or a sandbox is
-    needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop
-    early.
+    Streams, with a bounded look-ahead. Raises MissingDependency where a sandbox is needed and not there, InputError
+    where a worker cannot start within its memory limit. Close the iterator to stop early.
     """
     with Verifier(config) as verifier:
         for row, verdict in verifier.map(((row, _job(row)) for row in rows), _text_size):
@@ -93,7 +106,7 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
         ]
 
 
-class Verifier:
+class Verifier(Closing):
     """Verdicts for rows one at a time, from `config.workers` worker processes. A context manager. ``nice``: of these
     processes, see ``WorkerPool``.
 
@@ -105,12 +118,6 @@ class Verifier:
         self._config = config
         self._pool = WorkerPool(config.workers, config.memory_mb, nice=nice)
         self._cache: OrderedDict[bytes, Future[Verdict]] = OrderedDict()
-
-    def __enter__(self) -> Verifier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop at once; rows under way raise CancelledError."""
@@ -127,20 +134,8 @@ class Verifier:
 
         Reads at most 1,024 items or 64 MiB of jobs and tags (`size_of`, bytes) ahead.
         """
-        waiting: deque[tuple[T, int, Future[Verdict]]] = deque()
-        total = 0
-        for tag, job in items:
-            size, answer = self._submit(job)
-            size += size_of(tag)
-            waiting.append((tag, size, answer))
-            total += size
-            while waiting and (len(waiting) >= LOOK_AHEAD_ROWS or total >= LOOK_AHEAD_BYTES or waiting[0][2].done()):
-                tag, size, answer = waiting.popleft()
-                total -= size
-                yield tag, answer.result()
-        while waiting:
-            tag, _, answer = waiting.popleft()
-            yield tag, answer.result()
+        submitted = ((tag, *self._submit(job)) for tag, job in items)
+        return in_order(((tag, size + size_of(tag), answer) for tag, size, answer in submitted), LOOK_AHEAD_BYTES)
 
     def _submit(self, job: Job | Verdict) -> tuple[int, Future[Verdict]]:
         """(bytes queued, the verdict when it is there)."""

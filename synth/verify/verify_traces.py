@@ -12,7 +12,7 @@ in a Parquet file of the scratch folder while the judge is asked, and the texts 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -30,15 +30,13 @@ from synth.verify.judge_runner import JUDGE, JudgeRun
 from synth.verify.majority import Vote, elect, votes
 from synth.verify.trace_verifier import TraceVerifier, verify_row
 from synth.verify.verdict import Verdict, judged
+from synth.verify.verifier import in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["VERDICTS", "VerifySummary", "verdicts_schema", "verify_traces"]
-
 VERDICTS = "verdicts.parquet"
-_WINDOW_ROWS = 1024  # traces in flight or waiting for their turn, so that one slow row stops nobody ...
-_WINDOW_CHARS = 32 << 20  # ... and the length of their texts, so that memory does not grow with it
+_LOOK_AHEAD_CHARS = 32 << 20  # of the texts of traces in flight or waiting for their turn
 
 Progress = Callable[[int, str], None]
 """Called with rows done and a note."""
@@ -159,7 +157,7 @@ def _rules(
 ) -> Iterator[tuple[Trace, dict[str, Any]]]:
     """Every trace and its row with the verdict of the rules, in order."""
     reported: set[str] = set()  # problems whose gold answer disagrees with their votes
-    for trace, verdict in _in_order(_submitted(traces, verifier, ballots)):
+    for trace, verdict in in_order(_submitted(traces, verifier, ballots), _LOOK_AHEAD_CHARS):
         summary.programs += trace.problem["kind"] == "code"
         summary.in_process += verdict.isolation == "in_process"
         vote = ballots.get(trace.problem_id)
@@ -183,7 +181,8 @@ def _rules(
 
 def _submitted(
     traces: Iterable[Trace], verifier: TraceVerifier, ballots: Mapping[str, Vote]
-) -> Iterator[tuple[Trace, Future[Verdict]]]:
+) -> Iterator[tuple[Trace, int, Future[Verdict]]]:
+    """(trace, length of its text, verdict)."""
     for trace in traces:
         problem: Mapping[str, Any] = trace.problem
         vote = ballots.get(trace.problem_id)
@@ -191,7 +190,7 @@ def _submitted(
             if vote.answer is None:
                 none: Future[Verdict] = Future()
                 none.set_result(Verdict("error", reason=f"no gold answer, and {vote.reason}"))
-                yield trace, none
+                yield trace, len(trace.text), none
                 continue
             problem = {**problem, "answer": vote.answer}
         sample = {
@@ -200,22 +199,7 @@ def _submitted(
             "finish_reason": trace.finish_reason,
             "error": trace.error,
         }
-        yield trace, verifier.submit(problem, sample, trace.think_open, trace.think_close)
-
-
-def _in_order(submitted: Iterable[tuple[Trace, Future[Verdict]]]) -> Iterator[tuple[Trace, Verdict]]:
-    """Traces with their verdicts, in order, with a bounded look-ahead."""
-    window: deque[tuple[Trace, Future[Verdict]]] = deque()
-    chars = 0
-    for trace, future in submitted:
-        window.append((trace, future))
-        chars += len(trace.text)
-        while window and (len(window) >= _WINDOW_ROWS or chars >= _WINDOW_CHARS or window[0][1].done()):
-            first, verdict = window.popleft()
-            chars -= len(first.text)
-            yield first, verdict.result()
-    for trace, future in window:
-        yield trace, future.result()
+        yield trace, len(trace.text), verifier.submit(problem, sample, trace.think_open, trace.think_close)
 
 
 def _row(trace: Trace, verdict: Verdict, config: VerifyConfig) -> dict[str, Any]:

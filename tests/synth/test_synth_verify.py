@@ -13,6 +13,7 @@ from synth.problems.problem import Prompt
 from synth.verify import math as math_verifier
 from synth.verify import reasoning_gym
 from synth.verify.config import VerifyConfig
+from synth.verify.extract import final_answer, gold_text
 from synth.verify.verifier import check_golds, verify_rows
 
 CONFIG = VerifyConfig(workers=1, timeout_s=20)
@@ -44,7 +45,7 @@ def chain_sum(own: Any = "9", task: str = "chain_sum") -> dict[str, Any]:
     ],
 )
 def test_the_last_box_after_the_think_block_is_the_answer_else_the_text(response: str, text: str) -> None:
-    assert math_verifier.final_answer(response).text == text
+    assert final_answer(response).text == text
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_the_last_box_after_the_think_block_is_the_answer_else_the_text(response
     ],
 )
 def test_no_answer_has_a_reason(response: str, reason: str) -> None:
-    answer = math_verifier.final_answer(response)
+    answer = final_answer(response)
     assert answer.text is None
     assert reason in str(answer.reason)
 
@@ -76,7 +77,7 @@ def test_no_answer_has_a_reason(response: str, reason: str) -> None:
     ],
 )
 def test_a_gold_answer_is_found_in_a_number_or_a_worked_solution(gold: Any, text: str) -> None:
-    assert math_verifier.gold_text(gold) == text
+    assert gold_text(gold) == text
 
 
 # --- math --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ experts, tensor parallel on two cores, that gets requests, is killed, restarted 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -134,8 +135,10 @@ def test_every_field_is_an_argument_of_the_server() -> None:
     assert words[:2] == ["serve", "a/b"]
     told = " ".join(words)
     for expected in (
-        "--host 127.0.0.1 --port 8123 --revision abc",
-        "--data-parallel-size 8 --enable-expert-parallel --gpu-memory-utilization 0.9 --reasoning-parser deepseek_r1",
+        "--host 127.0.0.1 --port 8123",
+        "--revision abc",
+        "--enable-expert-parallel --gpu-memory-utilization 0.9",
+        "--data-parallel-size 8 --reasoning-parser deepseek_r1",
         "--quantization fp8",
         "--seed 7",
         '--enforce-eager --no-enable-prefix-caching --hf-overrides {"a": 1}',
@@ -158,7 +161,7 @@ def test_an_argument_that_is_ours_or_has_a_field_is_refused(name: str) -> None:
 @pytest.fixture
 def program_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Teacher]:
     """A teacher whose server is a Python program. No vLLM is needed."""
-    find_spec = module.importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: find_spec("json" if name == "vllm" else name))
     monkeypatch.setattr("synth.teachers.openai._BACKOFF_S", 0.02)
     (tmp_path / "config.json").write_text("{}")

@@ -27,9 +27,9 @@ from synth.labels.shards import Shard, label_shard
 from synth.parquet_files import write_parquet
 from synth.persona.config import PersonaConfig
 from synth.persona.rewriter import RewriterRun
-from synth.sampling.samples_table import problem_stops_schema
+from synth.sampling.samples_table import PROBLEMS, SAMPLES, problem_stops_schema, samples_schema
 from synth.sampling.store import SAMPLE_LOG
-from synth.trace import PROBLEMS, SAMPLES, TraceSet, samples_schema
+from synth.trace import TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import judged
 from synth.verify.verify_traces import VERDICTS, verdicts_schema

@@ -51,8 +51,6 @@ from synth.verify.answers.values import (
     renamed,
 )
 
-__all__ = ["same"]
-
 T = TypeVar("T")
 
 MAX_PARTS = 200

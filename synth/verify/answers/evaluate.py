@@ -34,11 +34,6 @@ from synth.verify.answers.values import (
     word_list,
 )
 
-__all__ = [
-    "REALS", "Env", "NotARegion", "TooLarge", "Undefined", "approximate", "evaluate", "has_value", "holds", "near",
-    "points", "same_expression", "same_number", "start_work", "symbols",
-]  # fmt: skip
-
 Env = dict[str, Fraction]
 
 REALS = Symbol("\\mathbb{R}")

@@ -14,8 +14,6 @@ from synth.verify.answers.tokens import RELATIONS, Token, spelling, tokenize
 from synth.verify.answers.values import Number, Opaque, Text, Unreadable, Value
 from synth.verify.answers.words import join_number_words, prose, special, without_exception
 
-__all__ = ["equal", "is_plain_number", "is_prose", "letters", "plainly_equal", "read"]
-
 MAX_LENGTH = 20_000
 
 _DIGITS = r"\d{1,40}"

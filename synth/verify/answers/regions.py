@@ -14,8 +14,6 @@ from typing import Any
 from synth.verify.answers.evaluate import REALS, Env, NotARegion, TooLarge, Undefined, evaluate, holds, points, symbols
 from synth.verify.answers.values import Interval, Items, Logic, Number, Operation, Relation, Symbol, Value
 
-__all__ = ["INEQUALITIES", "is_region", "places", "same_region", "variable"]
-
 INEQUALITIES = ("<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\notin")
 _SETS = ("\\cup", "\\cap", "\\setminus")
 _GRID = [Fraction(k, 7) for k in range(-75, 76, 5)] + [Fraction(k) for k in (-1000, -30, 30, 1000)]

@@ -15,8 +15,6 @@ from typing import Literal
 
 from synth.verify.answers.values import Unreadable, word_list
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "RELATIONS", "Token", "closing_brace", "is_balanced", "spelling", "tokenize"]
-
 MAX_TOKENS = 3000
 MAX_DELIMITERS = 20  # dollars around formulas in an answer
 MAX_DIGITS = 4000  # of one number; Python's own limit is 4,300

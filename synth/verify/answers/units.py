@@ -1,7 +1,8 @@
 r"""Units, by pint: which words are a unit, what it measures and how large it is.
 
-The definitions are those that answers use. pint's own list also holds short ones (``a`` a year, ``rh`` a rontohour,
-``bag``) that are variables and words here. A plural that is no unit (``apples``, ``ways``) is a label: what is counted.
+The definitions (``units.txt``) are those that answers use. pint's own list also holds short ones (``a`` a year,
+``rh`` a rontohour, ``bag``) that are variables and words here. A plural that is no unit (``apples``, ``ways``) is a
+label: what is counted.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from synth.verify.answers.values import Unit, word_list
-
-__all__ = ["CURRENCIES", "DEGREE", "NO_LABEL", "PERCENT", "listed_label", "unit"]
 
 MAX_LENGTH = 60
 PERCENT = Unit("percent", words="percent")
@@ -21,110 +21,7 @@ DEGREE = Unit("angle", words="degrees")
 CURRENCIES = {"$": "dollar", "\\euro": "euro", "\\pound": "sterling", "\\yen": "yen", "\\rupee": "rupee",
               "usd": "dollar", "eur": "euro", "gbp": "sterling", "inr": "rupee", "rs": "rupee"}  # fmt: skip
 
-_DEFINITIONS = """
-    pico- = 1e-12 = p-
-    nano- = 1e-9 = n-
-    micro- = 1e-6 = µ- = u-
-    milli- = 1e-3 = m-
-    centi- = 1e-2 = c-
-    deci- = 1e-1 = d-
-    hecto- = 100
-    kilo- = 1000 = k-
-    mega- = 1e6 = M-
-    giga- = 1e9 = G-
-    tera- = 1e12 = T-
-    meter = [length] = m = metre
-    second = [time] = s = sec
-    gram = [mass] = g = gm = gramme
-    ampere = [current] = A = amp
-    kelvin = [temperature] = K
-    mole = [substance] = mol
-    candela = [luminosity] = cd
-    bit = [information]
-    byte = 8 * bit = B
-    celsius = [celsius] = degC
-    fahrenheit = [fahrenheit] = degF
-    radian = [radian] = rad
-    minute = 60 * second = min
-    hour = 3600 * second = h = hr
-    day = 24 * hour
-    week = 7 * day
-    month = [month]
-    year = 12 * month = yr
-    century = 100 * year
-    decade = 10 * year
-    inch = 0.0254 * meter = in
-    foot = 12 * inch = ft = feet
-    yard = 3 * foot = yd
-    mile = 5280 * foot = mi
-    angstrom = 1e-10 * meter = Å
-    light_year = 9460730472580800 * meter = ly
-    astronomical_unit = 149597870700 * meter = AU
-    acre = 4840 * yard ** 2
-    hectare = 10000 * meter ** 2 = ha
-    liter = 0.001 * meter ** 3 = L = l = litre
-    cc = 1e-6 * meter ** 3
-    gallon = 231 * inch ** 3 = gal
-    quart = 0.25 * gallon = qt
-    pint = 0.5 * quart = pt
-    cup = 0.5 * pint
-    fluid_ounce = 0.125 * cup = floz
-    tablespoon = 0.5 * fluid_ounce = tbsp
-    teaspoon = tablespoon / 3 = tsp
-    pound = 0.45359237 * kilogram = lb = lbs
-    ounce = pound / 16 = oz
-    ton = [ton]
-    tonne = 1000 * kilogram = t = metric_ton
-    atomic_mass_unit = [atomic_mass] = amu = u
-    mph = mile / hour
-    kph = kilometer / hour = kmh = kmph
-    knot = [knot]
-    hertz = 1 / second = Hz
-    newton = kilogram * meter / second ** 2 = N
-    dyne = 1e-5 * newton = dyn
-    joule = newton * meter = J
-    erg = 1e-7 * joule
-    calorie = 4.184 * joule = cal
-    Calorie = 4184 * joule = Cal
-    electron_volt = 1.602176634e-19 * joule = eV = electronvolt
-    watt = joule / second = W
-    horsepower = [horsepower] = hp
-    Nm = newton * meter
-    pascal = newton / meter ** 2 = Pa
-    bar = 1e5 * pascal
-    atmosphere = 101325 * pascal = atm
-    mmHg = 133.322387415 * pascal = torr = Torr
-    psi = 6894.757293168361 * pascal
-    coulomb = ampere * second = C
-    volt = joule / coulomb = V
-    ohm = volt / ampere = Ω
-    siemens = ampere / volt = S
-    farad = coulomb / volt = F
-    weber = volt * second = Wb
-    tesla = weber / meter ** 2 = T
-    henry = weber / ampere = H
-    molar = mole / liter = M
-    lumen = [lumen] = lm
-    lux = [lux] = lx
-    becquerel = [becquerel] = Bq
-    decibel = [decibel] = dB
-    revolution = [revolution] = rev
-    rpm = revolution / minute
-    dollar = [dollar] = buck
-    cent = 0.01 * dollar
-    dime = 0.1 * dollar
-    nickel = 0.05 * dollar
-    quarter_dollar = 0.25 * dollar
-    penny = 0.01 * dollar = pennies
-    euro = [euro]
-    sterling = [sterling] = quid
-    pence = 0.01 * sterling
-    rupee = [rupee]
-    yen = [yen]
-    yuan = [yuan] = rmb
-    peso = [peso]
-    franc = [franc]
-"""
+_DEFINITIONS = Path(__file__).with_name("units.txt")
 _SPELLINGS = {
     "°": "degree", "deg": "degree", "degs": "degree", "pct": "percent", "percentage": "percent", "gms": "g",
     "kgs": "kg", "kms": "km", "mins": "min", "secs": "sec", "hrs": "hr", "yrs": "yr", "mls": "ml", "lbs": "lb",
@@ -167,7 +64,7 @@ def _registry() -> Any:
     import pint
 
     registry: Any = pint.UnitRegistry(None, non_int_type=Fraction)
-    registry.load_definitions([line.strip() for line in _DEFINITIONS.strip().splitlines()])
+    registry.load_definitions(_DEFINITIONS.read_text(encoding="utf-8").splitlines())
     registry._build_cache()
     return registry
 

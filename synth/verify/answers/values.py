@@ -9,12 +9,6 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Literal
 
-__all__ = [
-    "Boolean", "Cases", "Clock", "Date", "Digits", "Expression", "Family", "Interval", "Items", "Labelled", "Logic",
-    "Matrix", "Number", "Opaque", "Operation", "Permutation", "Quantity", "Ratio", "Relation", "Symbol", "Text", "Unit",
-    "Unreadable", "Value", "renamed", "word_list",
-]  # fmt: skip
-
 
 def word_list(text: str) -> list[str]:
     """The words of a table."""

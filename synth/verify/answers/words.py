@@ -9,8 +9,6 @@ from fractions import Fraction
 from synth.verify.answers.tokens import Token
 from synth.verify.answers.values import Boolean, Clock, Date, Digits, Items, Symbol, Text, Value, word_list
 
-__all__ = ["join_number_words", "prose", "special", "without_exception"]
-
 _ONES = dict(zip(
     word_list(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "

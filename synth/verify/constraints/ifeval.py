@@ -17,8 +17,6 @@ from synth.language import languages
 from synth.verify.constraints.registry import Relation, count_fault, instruction
 from synth.verify.constraints.segments import contains_word, sentences, words
 
-__all__ = ["LANGUAGES"]
-
 LANGUAGES = (
     "ar", "bn", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv",
     "th", "tr", "uk", "ur", "vi", "zh",

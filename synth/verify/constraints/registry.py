@@ -14,8 +14,6 @@ from pydantic import ValidationError, validate_call
 
 from synth.reasoning import Reasoning
 
-__all__ = ["DECLARED", "Checker", "Relation", "Response", "checker", "count_fault", "instruction"]
-
 Relation = Literal["less than", "at least", "at most", "exactly"]
 """The first two are IFEval's."""
 

@@ -7,8 +7,6 @@ import re
 from synth.refusals import refusal
 from synth.verify.constraints.registry import Response, instruction
 
-__all__: list[str] = []
-
 _MARKS = re.compile(
     r"<\|[\w-]{1,40}\|>|</?(?:s|think|thinking|reasoning|answer|im_start|im_end|start_of_turn|end_of_turn)>|\[/?INST\]"
     r"|^(?:user|human|assistant|system)\s*:|^(?:user|assistant)$",

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["contains_word", "lines", "list_entries", "sentences", "words"]
-
 _WIDE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_WIDE}]|[^\W_{_WIDE}]+(?:['\u2019-][^\W_{_WIDE}]+)*")
 _ENTRY = r"(?:[-*+\u2022]|\d{1,3}[.)])[ \t]+(?=\S)"

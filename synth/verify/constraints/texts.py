@@ -13,8 +13,6 @@ from synth.verify.constraints.ifeval import json_value
 from synth.verify.constraints.registry import Relation, count_fault, instruction
 from synth.verify.constraints.segments import contains_word, lines, list_entries, sentences, words
 
-__all__: list[str] = []
-
 Count = Annotated[int, Field(ge=1)]
 _NUMBERED = re.compile(r"^[ \t]*(\d{1,3})[.)][ \t]+\S", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+\S", re.MULTILINE)

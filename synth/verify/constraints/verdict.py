@@ -18,8 +18,6 @@ from synth.verify.constraints.registry import Checker, Response, checker
 from synth.verify.constraints.segments import words
 from synth.verify.verdict import Verdict, shortened
 
-__all__ = ["check_constraints", "loop", "verify"]
-
 _LONGEST_UNIT = 12  # words of a phrase that is said over and over
 _TIMES = 6
 """How often a phrase may stand directly behind itself. Judgements of ours: longer loops are `synth.repetition`'s."""

@@ -28,8 +28,6 @@ from synth.verify.answers.values import (
     word_list,
 )
 
-__all__ = ["Parser"]
-
 _OF_INTEGERS = frozenset(
     word_list("for where with all any some every each integer integers is are an arbitrary as \\in \\mathbb{Z} . ,")
 )

@@ -19,8 +19,6 @@ from synth.verify.answers.values import (
     Value,
 )
 
-__all__ = ["Brackets", "as_interval"]
-
 
 class Brackets(Expressions):
     def _bracket(self) -> Value:

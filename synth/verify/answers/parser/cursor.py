@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from synth.verify.answers.tokens import RELATIONS, Token
 from synth.verify.answers.values import Unreadable, Value
 
-__all__ = ["CLOSERS", "END", "QUALIFIERS", "Cursor", "Malformed"]
-
 END = Token("mark", "")
 CLOSERS = (")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil", "&", "\\", "\\end", "\\|", "")
 QUALIFIERS = frozenset(["where", "for", "with", "since", "because", "as", "such", "provided", "given"])

@@ -23,8 +23,6 @@ from synth.verify.answers.values import (
     word_list,
 )
 
-__all__ = ["SET_MARKS", "Expressions", "negated", "operand"]
-
 _ACCENTS = ("\\hat", "\\bar", "\\tilde", "\\dot", "\\ddot", "\\check", "\\overleftrightarrow", "\\overbrace",
             "\\breve")  # fmt: skip
 _PREFIXES = ("\\angle", "\\triangle", "\\nabla", "\\partial", "\\neg", "\\forall", "\\exists", "\\measuredangle", "#",

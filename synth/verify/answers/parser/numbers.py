@@ -7,8 +7,6 @@ from fractions import Fraction
 from synth.verify.answers.parser.cursor import END, Cursor
 from synth.verify.answers.values import Digits, Number, Unreadable
 
-__all__ = ["Numbers", "in_base"]
-
 
 class Numbers(Cursor):
     def _based(self) -> Digits:

@@ -10,8 +10,6 @@ from synth.verify.answers.tokens import RELATIONS, Token
 from synth.verify.answers.units import CURRENCIES, listed_label, unit
 from synth.verify.answers.values import Unit, word_list
 
-__all__ = ["Quantities"]
-
 _LONE_UNITS = frozenset(word_list("m g s L N J W V K A M C F T"))
 _UNIT_SIGNS = {
     "\\mu": "µ", "\\Omega": "Ω", "\\angstrom": "Å", "\\cdot": "*", "\\times": "*", "/": "/", "*": "*", "-": "-",
