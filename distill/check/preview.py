@@ -17,7 +17,7 @@ from distill.models.random_model import write_random_base
 from distill.models.tokens import RowRefused, Tokens
 from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from licensing.errors import InputError
 from publish.chat_template import add_persona
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
@@ -84,8 +84,7 @@ def trained_rows(
 def _selected(
     tokens: Tokens, run: Path, artefacts: Mapping[str, Artefact[Any]], student: StudentConfig, count: int
 ) -> list[PreviewRow]:
-    samples, verdicts, labels, data = (artefacts[stage] for stage in _SELECTION)
-    with open_training_rows(run / "store", samples, verdicts, labels, data) as selected:
+    with TrainingTables(*(artefacts[stage] for stage in _SELECTION)).training_rows(run / "store") as selected:
         return [_row(tokens, row, student) for row in itertools.islice(selected, count)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from distill.config.recipe import EvaluateConfig, LoraMethod, Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, base_path, public_name
 from distill.release.endpoints import governing
-from distill.release.lineage import Sources, base_revision
+from distill.release.lineage import Sources, base_revision, count_sources
 from distill.release.public import Redaction, is_local_path
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
@@ -34,17 +35,18 @@ from distill.runs.facts import (
     Score,
     SelectFacts,
     TrainFacts,
-    VerifyFacts,
 )
 from distill.runs.provenance import PROJECT
+from distill.runs.tables import TrainingTables
 from licensing.errors import InputError
-from licensing.files import read_json
+from licensing.files import read_json, read_rows
 from licensing.registry import resolve
 from publish import facts as card
 from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
+from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher, TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.teachers.router import read_engine_info
@@ -66,29 +68,30 @@ MIN_LANGUAGE_SHARE = 0.05
 """A language with a smaller share of the training rows is not a language of the model."""
 
 
-@dataclass(frozen=True)
-class ReleaseStages:
-    """The finished stages that a release is made of, and the sources of the problems that were sampled.
+@dataclass(frozen=True, kw_only=True)
+class ReleaseStages(TrainingTables):
+    """The finished stages that a release is made of.
 
     ``samples`` are the teacher's. Where there is a second round, ``student_samples`` are those and the samples of the
     first round's student, which ``first_trained`` and ``first_weights`` made.
     """
 
     prepared: Artefact[PrepareFacts]
-    samples: Artefact[SampleFacts]
-    verdicts: Artefact[VerifyFacts]
-    data: Artefact[CurateFacts]
     trained: Artefact[TrainFacts]
     weights: Artefact[ExportFacts]
     scores: Artefact[EvaluateFacts]
     audit: Artefact[AuditFacts]
-    sources: Sources
     logits: Artefact[LogitsFacts] | None = None
     on_policy: Artefact[OnPolicyFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
     student_samples: Artefact[SampleFacts] | None = None
     first_trained: Artefact[TrainFacts] | None = None
     first_weights: Artefact[ExportFacts] | None = None
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The sources of the problems that were sampled."""
+        return count_sources(read_rows(self.samples.path / PROBLEMS))
 
     @property
     def trainings(self) -> tuple[Artefact[Any], ...]:

@@ -23,6 +23,8 @@ class Export(Stage[ExportFacts]):
     """
 
     keyed_if_set = frozenset({"logits", "selected"})
+    takes_accelerator = True
+    preload = ("torch", "transformers", "peft")
 
     arm: Arm
     sampling: dict[str, Any] | None
@@ -35,14 +37,6 @@ class Export(Stage[ExportFacts]):
     @property
     def name(self) -> str:
         return f"export{self.trained.round_suffix}" if self.arm == "student" else "export_control"
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        return ("torch", "transformers", "peft")
 
     def run(self, ctx: StageContext) -> ExportFacts:
         from publish.export import export_folder

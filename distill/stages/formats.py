@@ -26,6 +26,7 @@ class Formats(Stage[FormatsFacts]):
     """
 
     not_keyed = frozenset({"scan_allow"})
+    takes_accelerator = True
 
     types: tuple[GgufType, ...]
     evaluate: EvaluateConfig
@@ -36,10 +37,6 @@ class Formats(Stage[FormatsFacts]):
     prepared: Artefact[PrepareFacts]
     scores: Artefact[EvaluateFacts]
     package: Artefact[PackageFacts]
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     def run(self, ctx: StageContext) -> FormatsFacts:
         from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf

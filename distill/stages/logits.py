@@ -19,19 +19,14 @@ __all__ = ["Logits"]
 class Logits(Stage[LogitsFacts]):
     """The trained weights or adapter in ``model/``, as stage train leaves them; resumes from its checkpoints."""
 
+    takes_accelerator = True
+    preload = ("transformers.trainer", "peft", "trl")
+
     student: StudentConfig
     config: LogitsConfig
     prepared: Artefact[PrepareFacts]
     captured: Artefact[LogprobsFacts]
     trained: Artefact[TrainFacts]
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        return ("transformers.trainer", "peft", "trl")
 
     def run(self, ctx: StageContext) -> LogitsFacts:
         from distill.train.distillkit import DistillKitRows

@@ -32,6 +32,8 @@ class Replay(Stage[ReplayFacts]):
     what the problems are read from.
     """
 
+    takes_accelerator = True
+
     replay: ReplayConfig
     base: str
     settings: EvaluationSettings
@@ -39,10 +41,6 @@ class Replay(Stage[ReplayFacts]):
     held_out: PromptsConfig
     held_out_content: str | None
     prepared: Artefact[PrepareFacts]
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     @property
     def preload(self) -> tuple[str, ...]:

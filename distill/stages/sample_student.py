@@ -38,6 +38,8 @@ class SampleStudent(Stage[SampleFacts]):
     """
 
     appends = (SAMPLE_LOG,)
+    name = f"sample{SECOND_ROUND}"
+    takes_accelerator = True
 
     settings: EvaluationSettings
     prompt_template: PromptTemplate | None
@@ -45,14 +47,6 @@ class SampleStudent(Stage[SampleFacts]):
     verify: VerifyConfig
     samples: Artefact[SampleFacts]
     weights: Artefact[ExportFacts]
-
-    @property
-    def name(self) -> str:
-        return f"sample{SECOND_ROUND}"
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     def keyed_fields(self) -> dict[str, Any]:
         return super().keyed_fields() | unkeyed_rules(self.sample)

@@ -33,6 +33,8 @@ class Select(Stage[SelectFacts]):
     Answers are stored as stage evaluate stores them, so a crash repeats none.
     """
 
+    takes_accelerator = True
+
     arm: Arm
     rule: Rule
     settings: EvaluationSettings
@@ -46,10 +48,6 @@ class Select(Stage[SelectFacts]):
     @property
     def name(self) -> str:
         return f"select{self.trained.round_suffix}" if self.arm == "student" else "select_control"
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     @property
     def preload(self) -> tuple[str, ...]:
