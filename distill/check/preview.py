@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,6 @@ class PreviewRow:
     prompt_tokens: int = 0
     trained_tokens: int = 0
     reason: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def preview(recipe: Recipe, run: Path, count: int) -> tuple[str, list[PreviewRow]]:

@@ -76,7 +76,7 @@ def _certain(recipe: Recipe, base: BaseFolder, *, ask_peft: bool = True) -> Iter
 
 
 def _error(what: str, where: str, hint: str) -> Finding:
-    return Finding("error", "student", what, where, hint, InputError.exit_code)
+    return Finding("error", "student", what, where, hint)
 
 
 def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
@@ -110,7 +110,6 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
             f"traces with thinking, {' or '.join(forms)}, cannot be trained: {reason}",
             where,
             "take a template whose generation prompt leaves the think block open",
-            InputError.exit_code if thinking else 0,
         )
     if not trained:
         return
@@ -194,7 +193,7 @@ def _context_layers(base: BaseFolder, longest: int) -> Iterator[Finding]:
     try:
         check_context_layers(base.folder, longest)
     except InputError as error:
-        yield Finding("error", "student", error.what, error.where, error.hint, InputError.exit_code)
+        yield Finding("error", "student", error.what, error.where, error.hint)
 
 
 def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
@@ -245,7 +244,7 @@ def _adapter(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
     try:
         adapted(built(base.folder), method)
     except InputError as error:
-        yield Finding("error", "student", error.what, error.where, error.hint, InputError.exit_code)
+        yield Finding("error", "student", error.what, error.where, error.hint)
 
 
 def _end_of_turn_embedding(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:

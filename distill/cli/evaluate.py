@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -212,7 +213,8 @@ def _lm_eval(
     config = eval_settings(settings)
     name, teacher = eval_model(model, config)
     scores = run_tasks(teacher, tasks, config, folder, limit=limit)
+    rows = [asdict(score) for score in scores]
     if as_json:
-        print_json({"out": str(folder), "model": name, "tasks": [score.as_json() for score in scores]})
+        print_json({"out": str(folder), "model": name, "tasks": rows})
         return
-    print_tables([task_table([score.as_json() for score in scores])])
+    print_tables([task_table(rows)])
