@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from licensing.errors import MissingDependency
 from licensing.files import commit
 
 if TYPE_CHECKING:
@@ -66,10 +65,8 @@ def schema(optional: Sequence[str] = ()) -> pa.Schema:
 
     ``optional``: names out of ``OPTIONAL_COLUMNS``.
     """
-    try:
-        import pyarrow as pa
-    except ModuleNotFoundError as error:
-        raise MissingDependency("pyarrow is not installed", where="release.data", hint="pip install pyarrow") from error
+    import pyarrow as pa
+
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     special = {"messages": pa.list_(turn)}
     kinds = {name: special.get(name) or pa.type_for_alias(_NUMBERS.get(name, "string")) for name in _columns(optional)}
