@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -347,11 +348,9 @@ class Hub:
             lambda: self._api.create_collection(title, namespace=namespace, private=private, exists_ok=True),
         )
         for repo in repos:
-            self._add_to_collection(collection.slug, repo)
+            add = partial(self._api.add_collection_item, collection.slug, repo.id, repo.type, exists_ok=True)
+            self._act(repo, add)
         return str(collection.slug)
-
-    def _add_to_collection(self, slug: str, repo: Repo) -> None:
-        self._act(repo, lambda: self._api.add_collection_item(slug, repo.id, repo.type, exists_ok=True))
 
     # --- retries and errors -----------------------------------------------------------------------------------------
 

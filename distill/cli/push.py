@@ -98,7 +98,8 @@ def push(
         collection=collection,
     )
     with TransferProgress() as progress:
-        publishing.check_folders(targets, progress, _scan_allow(folder))
+        allow = tuple(map(str, _release_section(folder).get("scan_allow") or ()))  # of the release's own recipe
+        publishing.check_folders(targets, progress, allow)
     hub = Hub(endpoint, timeout_s=timeout)
     plan = publishing.make_plan(targets, hub, settings)
     if plan.done:
@@ -162,11 +163,6 @@ def _tag(folder: Path, tag: str | None) -> str:
         return check_tag(tag)
     except ValueError as error:
         raise InputError(str(error), where=where, hint=hint) from error
-
-
-def _scan_allow(folder: Path) -> tuple[str, ...]:
-    """What the release's own recipe lets pass."""
-    return tuple(map(str, _release_section(folder).get("scan_allow") or ()))
 
 
 def _release_section(folder: Path) -> dict[str, Any]:

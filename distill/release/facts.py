@@ -16,6 +16,7 @@ from typing import Any, Literal
 from distill.config.recipe import EvaluateConfig, LoraMethod, Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, base_path, public_name
+from distill.release.audit import read_text
 from distill.release.endpoints import governing
 from distill.release.lineage import Sources, base_revision, count_sources
 from distill.release.public import Redaction, is_local_path
@@ -38,7 +39,6 @@ from distill.runs.facts import (
 )
 from distill.runs.provenance import PROJECT
 from distill.runs.tables import TrainingTables
-from licensing.errors import InputError
 from licensing.files import read_json, read_rows
 from licensing.registry import resolve
 from publish import facts as card
@@ -229,6 +229,12 @@ def _hub_dataset(prompts: PromptsConfig | None) -> str | None:
     return prompts.dataset
 
 
+def _hub_source(prompts: PromptsConfig | None) -> dict[str, str | None]:
+    """Data set, split and revision of problems of the hub."""
+    of_hub = prompts.model_dump(include={"split", "revision"}) if isinstance(prompts, HubPrompts) else {}
+    return {"dataset": _hub_dataset(prompts), **of_hub}
+
+
 def _shares(section: TeachersConfig) -> dict[str, Any]:
     """The share of the samples of each teacher of a mixture; none of a cascade."""
     if not isinstance(section, TeacherMixture) or section.shares is None:
@@ -330,14 +336,7 @@ def card_sections(recipe: Recipe) -> str | None:
     """The releaser's own sections of the card, without local paths and private addresses. Raises InputError where the
     file cannot be read."""
     path = recipe.release.card_sections
-    if path is None:
-        return None
-    try:
-        return Redaction(recipe).text(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot be read: {error}", where=f"release.card_sections: {path}", hint="give a UTF-8 text file"
-        ) from None
+    return path and Redaction(recipe).text(read_text(Path(path).expanduser(), "release.card_sections"))
 
 
 def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
@@ -456,8 +455,6 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
 # --- evaluation --------------------------------------------------------------------------------------------------
 
 
-_SCORE = {"metric", "value", "low", "high", "n", "num_samples"}
-_ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens", "dtype"}
 _COMPARISON = {"difference", "low", "high", "p", "p_adjusted", "minimum_detectable_effect", "items_to_detect"}
 _ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
     STUDENT: "release",
@@ -470,15 +467,12 @@ _ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
-    prompts = config.prompts
     scores = {score.model: _card_score(score, recipe) for score in facts.scores}
     return card.EvaluationFacts(
-        benchmark=_benchmark(prompts),
-        dataset=_hub_dataset(prompts),
-        split=prompts.split if isinstance(prompts, HubPrompts) else None,
-        revision=prompts.revision if isinstance(prompts, HubPrompts) else None,
+        benchmark=_benchmark(config.prompts),
+        **_hub_source(config.prompts),
         task=recipe.release.benchmark_task,
-        license=prompts.license,
+        license=config.prompts.license,
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,
         decoding=_decoding(config),
@@ -525,9 +519,7 @@ def suite_evaluations(
         source = suites[effect.suite]
         one = card.EvaluationFacts(
             benchmark=effect.suite,
-            dataset=_hub_dataset(source),
-            split=source.split if isinstance(source, HubPrompts) else None,
-            revision=source.revision if isinstance(source, HubPrompts) else None,
+            **_hub_source(source),
             n=effect.n,
             decoding=evaluation.decoding,
             sampling=evaluation.sampling,
@@ -539,8 +531,7 @@ def suite_evaluations(
 
 
 def _card_score(score: Score, recipe: Recipe) -> card.Score:
-    about = card.ScoredModel(**_scored_model(score.model, recipe), **score.model_dump(include=_ABOUT))
-    return card.Score(model=model_name(score.model, recipe), about=about, **score.model_dump(include=_SCORE))
+    return score.on_card(model_name(score.model, recipe), **_scored_model(score.model, recipe))
 
 
 def _decoding(config: EvaluateConfig) -> str:

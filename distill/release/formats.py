@@ -153,14 +153,8 @@ def _evaluation(release: card.ReleaseFacts, report: EvalReport) -> card.Evaluati
     assert release.evaluation is not None, "a run evaluates before it packages"
     names = {score.model: release.name if score.model == STUDENT else score.model for score in report.scores}
     scores = tuple(
-        card.Score(
-            model=names[score.model],
-            about=card.ScoredModel(
-                role="release" if score.model == STUDENT else "quantized",
-                id=names[score.model],
-                **score.model_dump(include={"engine", "dtype", "stop_rate", "truncated", "mean_tokens"}),
-            ),
-            **score.model_dump(include={"metric", "value", "low", "high", "n", "num_samples"}),
+        score.on_card(
+            names[score.model], role="release" if score.model == STUDENT else "quantized", id=names[score.model]
         )
         for score in report.scores
     )
