@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from distill.config.parallel import ParallelConfig
 from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.context import attended, check_context_layers
+from distill.train.environment import require_modules
 from distill.train.loss import MOST_LOGITS
 from distill.train.weights import adapted, built
 from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS
@@ -87,9 +88,6 @@ class MemoryForecast:
         """Bytes on each GPU at the peak."""
         backward = self.gradients + self.activations + self.backward + self.head
         return self.weights + self.optimizer + self.gathered + self.teacher + max(backward, self.rollouts)
-
-    def as_dict(self) -> dict[str, int]:
-        return {**asdict(self), "total": self.total}
 
     def __str__(self) -> str:
         names = (
@@ -267,15 +265,9 @@ class _Kept:
 
 
 def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) -> _Kept:
-    try:
-        import peft  # noqa: F401 - looked for here, so that a missing one is named
-        import torch
-        import transformers  # noqa: F401
-        from torch._subclasses.fake_tensor import FakeTensorMode
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"the memory forecast needs {error.name}", where="memory", hint=f"pip install {error.name}"
-        ) from error
+    require_modules("the memory forecast", "memory", "peft", "torch", "transformers")
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     with torch.device("meta"):
         model = _model(student, config, dtype)

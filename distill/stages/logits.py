@@ -47,7 +47,7 @@ class Logits(Stage[LogitsFacts]):
             metrics=ctx.logs / f"{self.name}.metrics.jsonl",
         )
         return LogitsFacts(
-            **result.facts(),
+            **result.facts,
             rows_in=captured.rows_in,
             logprobs=captured.logprobs,
             template_digest=self.prepared.facts.template_digest,

@@ -62,7 +62,7 @@ class OnPolicy(TrainingTables, Stage[OnPolicyFacts]):
             routes=require_routes(self.config.teachers, read_rows(self.samples.path / PROBLEMS)),
         )
         return OnPolicyFacts(
-            **result.facts(),
+            **result.facts,
             teacher_revision=self.config.teacher.revision if self.config.teacher else None,
             template_digest=self.prepared.facts.template_digest,
         )

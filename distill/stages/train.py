@@ -68,7 +68,7 @@ class Train(TrainingTables, Stage[TrainFacts]):
                 samples=self.samples_to_train,
                 snapshots=None if self.checkpoints is None else Snapshots(self.checkpoints, ctx.out / CHECKPOINTS),
             )
-        return TrainFacts(**result.facts(), template_digest=self.prepared.facts.template_digest)
+        return TrainFacts(**result.facts, template_digest=self.prepared.facts.template_digest)
 
 
 def checkpoint_folders(trained: Artefact[TrainFacts]) -> dict[int, Path]:
