@@ -46,7 +46,8 @@ from distill.runs.keys import (
     prompts_fingerprint,
     test_sets_fingerprint,
 )
-from distill.runs.store import LastStage, Run, Watcher, has_artefact
+from distill.runs.stage import Watcher
+from distill.runs.store import LastStage, Run, has_artefact
 from distill.stages.audit import Audit
 from distill.stages.compress import Compress
 from distill.stages.curate import Curate
