@@ -30,13 +30,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from licensing.errors import InputError, MissingDependency
-from publish.template_engines import check_syntax, render, render_masked, render_minijinja
+from publish.template_engines import check_syntax, render_masked, render_minijinja
+from publish.template_engines import render as render
 from publish.weights import read_object
-
-__all__ = [
-    "TEMPLATE_FILE", "Policy", "TemplatePersona", "add_persona", "other_templates", "read_persona", "read_template",
-    "render", "strip_persona", "template_digest",
-]  # fmt: skip
 
 TEMPLATE_FILE = "chat_template.jinja"
 

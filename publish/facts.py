@@ -12,13 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-__all__ = [
-    "BaseFacts", "Comparison", "DatasetFacts", "DecontaminationFacts", "Duty",
-    "EvaluationFacts", "FormatFacts", "Group", "LicenseFacts", "OriginFacts",
-    "PersonaFacts", "ProbeScore", "PromptSource", "QuantizedFile", "ReleaseFacts", "SamplingFacts", "Score",
-    "ScoredModel", "SuiteChange", "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
-]  # fmt: skip
-
 Value = str | int | float | bool | None
 
 

@@ -25,8 +25,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 from licensing.files import DISK_FULL
 
-__all__ = ["Hub", "Identity", "LocalFile", "Remote", "RemoteFile", "Repo", "same_content"]
-
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 RepoType = Literal["model", "dataset"]

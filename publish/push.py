@@ -37,11 +37,6 @@ from publish.checksums import CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE, compare, 
 from publish.hub import Gate, Hub, LocalFile, Remote, RemoteFile, Repo, same_content
 from publish.scan import refuse_leaks, scan
 
-__all__ = [
-    "DRY_RUN", "Change", "Outcome", "Plan", "Progress", "RepoPlan", "Settings", "Target", "check_folders",
-    "check_links", "check_tag", "make_plan", "push",
-]  # fmt: skip
-
 Progress = Callable[[str, int, int], None]
 """Takes the step, its bytes done and its bytes in all."""
 

@@ -34,8 +34,6 @@ from publish.checksums import (
 )
 from publish.provenance import PROVENANCE, read_predicate, write_provenance
 
-__all__ = ["Signer", "Trust", "check_trust", "is_signed", "sign_folder", "signed_digests", "verify_folder"]
-
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _IGNORED = (SIGNATURE, ".cache")
 """Beside what model-signing ignores by itself (`.git`, `.gitattributes` …): the signature, and where downloads put

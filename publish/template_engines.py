@@ -18,8 +18,6 @@ from licensing.errors import InputError
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["check_syntax", "portable", "render", "render_masked", "render_minijinja"]
-
 _WHERE = "chat template"
 _GENERATION = re.compile(r"\{%(?P<open>[-+]?)\s*(?P<end>end)?generation\s*(?P<close>[-+]?)%\}")
 _MASK = "\ue000", "\ue001"

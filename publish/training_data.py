@@ -16,8 +16,6 @@ from licensing.files import commit
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "SHARD_BYTES", "schema", "write_shards"]
-
 SHARD_BYTES = 400 << 20
 """Of text in one shard, before compression; what the hub's viewer reads in one go."""
 

@@ -7,8 +7,6 @@ from typing import Literal
 
 from licensing.errors import InputError
 
-__all__ = ["Finding"]
-
 Level = Literal["ok", "note", "error"]
 
 

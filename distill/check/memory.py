@@ -40,8 +40,6 @@ from distill.train.weights import adapted, built
 from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS
 from licensing.errors import InputError, MissingDependency
 
-__all__ = ["CHECKPOINTS", "MemoryForecast", "check_memory", "forecast", "forecast_distillation"]
-
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adafactor": 0.01}
 """Bytes of optimizer state a trained parameter; Adafactor's are a row and a column of each matrix."""
 _FULL = 0.9

@@ -27,8 +27,6 @@ from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import Prompt
 
-__all__ = ["SCORED_AT_ONCE", "check_on_policy", "check_routes", "check_teacher_server", "prompt_lengths"]
-
 _MOST_PROMPTS = 1_000
 """Prompts that are tokenised, at equal distances: their lengths are close to those of all."""
 SCORED_AT_ONCE = 1_024

@@ -30,8 +30,6 @@ from distill.models.vocabulary import (
 from licensing.errors import InputError
 from synth.teachers.config import TeacherConfig, VllmServerTeacher
 
-__all__ = ["check_across_tokenizers", "check_pair", "check_turns", "require_turns", "teacher_base"]
-
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _THINKING = "T"
 

@@ -21,8 +21,6 @@ from synth.sampling.store import SampleStore
 from synth.teachers.logprobs import record_bytes
 from synth.verify.config import JudgeConfig
 
-__all__ = ["Forecast", "bounds", "logprobs_bytes", "model_bounds", "run_pilot", "text_bytes"]
-
 _Z95 = 1.96
 
 

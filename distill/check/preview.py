@@ -22,8 +22,6 @@ from licensing.errors import InputError
 from publish.chat_template import add_persona
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
 
-__all__ = ["PreviewRow", "final_base", "made_up_trace", "preview", "trained_rows"]
-
 _SELECTION = ("sample", "verify", "label", "curate")
 
 

@@ -26,8 +26,6 @@ from synth.sampling.imported_traces import ImportedTraceSet
 from synth.section import OnBadRow
 from synth.verify.config import CodeConfig, VerifyConfig
 
-__all__ = ["LoadProblems", "check_held_out", "check_problems", "problems_of"]
-
 LoadProblems = Callable[[], PromptSet | ImportedTraceSet | None]
 """``problems_of`` a recipe, which reads them once for several checks."""
 

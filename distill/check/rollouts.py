@@ -18,8 +18,6 @@ from typing import Any
 from distill.models.folder import read_base
 from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
 
-__all__ = ["APART", "CLOSE", "TOP", "PairMeasures", "measure_pair"]
-
 TOP = 16
 CLOSE = 0.01
 """Nats a token: a smaller reverse KL divergence is no signal."""

@@ -23,8 +23,6 @@ from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files, write_object
 from synth.sampling.config import TeacherSampling
 
-__all__ = ["check_student", "names_parts", "require_trainable"]
-
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _UNTRAINED = 0.05
 """A smaller norm, as a share of the median row's, is that of a token that was never trained."""

@@ -27,8 +27,6 @@ from publish.weights import read_object, write_object
 from synth.reasoning import THINK_OPEN
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["ModelDescription", "describe", "describe_student", "describe_teacher", "write_stand_in"]
-
 _FILES = Path(__file__).with_name("models.yaml")
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model",

@@ -18,8 +18,6 @@ from distill.runs.store import current_artefacts
 from licensing.audit import audit
 from licensing.errors import InputError
 
-__all__ = ["DryRun", "run_dry"]
-
 FOLDER = "dry-run"
 
 

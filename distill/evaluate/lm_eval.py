@@ -31,8 +31,6 @@ from publish.facts import EvaluationFacts, Score, ScoredModel
 from synth.sampling.config import PENALTIES
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["TaskScore", "run_tasks"]
-
 
 @dataclass(frozen=True)
 class TaskScore:

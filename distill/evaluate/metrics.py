@@ -19,8 +19,6 @@ from distill.runs.facts import STUDENT, Comparison, Estimate, Score
 from licensing.errors import InputError
 from synth.problems.problem import Prompt, canonical_json
 
-__all__ = ["MIN_FAMILIES", "EvalReport", "compare", "families_of", "summarise"]
-
 MIN_FAMILIES = 6
 """With fewer families their variance cannot be estimated, and no permutation of five signs is significant at 5 %: the
 interval then holds for problems of these families."""

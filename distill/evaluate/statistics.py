@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.float64]
 
-__all__ = [
-    "LEVEL", "PairedDifference", "holm", "mean_interval", "minimum_detectable_effect", "paired_difference",
-    "pass_at_k",
-]  # fmt: skip
-
 LEVEL = 0.95
 _Z, _Z_POWER = NormalDist().inv_cdf((1 + LEVEL) / 2), NormalDist().inv_cdf(0.8)
 _FLIPS = 9_999

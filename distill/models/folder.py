@@ -22,23 +22,6 @@ from licensing.errors import InputError, MissingDependency, Refused
 from publish.chat_template import read_template, render
 from publish.weights import INDEX, read_object, weight_files
 
-__all__ = [
-    "MODEL",
-    "BaseFolder",
-    "ask_hub",
-    "base_path",
-    "cached",
-    "check_same_template",
-    "download",
-    "download_release",
-    "local_folder",
-    "own_template",
-    "public_name",
-    "read_base",
-    "template_values",
-    "tokenizer_settings",
-]
-
 MODEL = "model"
 """The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""
 

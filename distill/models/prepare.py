@@ -29,8 +29,6 @@ from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_d
 from publish.weights import without_local_paths, write_object
 from synth.persona.config import PersonaConfig
 
-__all__ = ["inspect_base", "pad_token", "prepare", "student_base", "write_prepared"]
-
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "vocab.txt")
 _OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "typical_p")

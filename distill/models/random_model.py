@@ -18,8 +18,6 @@ from publish.weights import write_object
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["CHATML", "byte_level_tokenizer", "write_random_base"]
-
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
 CHATML = (

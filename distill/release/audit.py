@@ -28,8 +28,6 @@ from licensing.repository import files_to_read
 from licensing.suggest import TEXTS
 from publish.cards.markdown import HUB_ID
 
-__all__ = ["as_yaml", "base_files", "read_text", "write_audit"]
-
 
 def write_audit(
     out: Path,

@@ -52,18 +52,6 @@ from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_confi
 from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
 
-__all__ = [
-    "ReleaseStages",
-    "card_sections",
-    "duties",
-    "license_facts",
-    "model_name",
-    "release_facts",
-    "teacher_facts",
-    "verification_text",
-    "versions_by_stage",
-]
-
 MIN_LANGUAGE_SHARE = 0.05
 """A language with a smaller share of the training rows is not a language of the model."""
 

@@ -24,11 +24,6 @@ from synth.sampling.samples_table import PROBLEMS
 if TYPE_CHECKING:  # it takes numpy
     from distill.evaluate.metrics import EvalReport
 
-__all__ = [
-    "check_formats", "check_stop_rates", "compressed_facts", "compressed_name", "gguf_facts", "gguf_name",
-    "release_and_answers", "shared_documents",
-]  # fmt: skip
-
 _SHARED = ("audit.json", "recipe.yaml")
 
 

@@ -19,8 +19,6 @@ from licensing.errors import InputError, Refused
 from publish.evaluation import EvaluatedItem, read_items
 from synth.verify.config import VerifyConfig
 
-__all__ = ["LoadResult", "check_load", "load_engines"]
-
 _ANSWERS = 4
 _LIMIT = 32
 """New tokens of an answer for which no length is recorded."""

@@ -28,8 +28,6 @@ from publish.package import build_data_release
 from publish.training_data import write_shards
 from synth.sampling.config import CascadePolicy, TeacherSampling
 
-__all__ = ["check_data", "data_facts", "optional_columns", "write_data_set"]
-
 _PUBLIC = ("model", "engine", "source")
 """Keys of a training row that may name a folder or an address of this machine."""
 

@@ -8,8 +8,6 @@ from typing import Any
 from distill.report.markdown import Table
 from distill.report.tables import model_name, number, paired_cells
 
-__all__ = ["side_effect_table", "suite_table", "task_table"]
-
 Rows = Sequence[Mapping[str, Any]]
 
 

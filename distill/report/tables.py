@@ -13,11 +13,6 @@ from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
 from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
-__all__ = [
-    "answer_tables", "comparison_table", "model_name", "number", "paired_cells", "probe_tables", "problems_needed",
-    "score_table", "stage_table", "waterfall_table",
-]  # fmt: skip
-
 Rows = Sequence[Mapping[str, Any]]
 
 

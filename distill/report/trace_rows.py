@@ -17,8 +17,6 @@ from synth.duckdb_helpers import database, stream
 from synth.labels.trace import LABELS
 from synth.trace import Trace, TraceSet, samples_schema
 
-__all__ = ["TraceTables", "trace_rows"]
-
 _VERDICT = (
     "verdict", "score", "extracted", "reason", "isolation", "format_verdict", "format_reason", "judge_verdict",
     "judge_reason", "judge_text", "judge_model", "counts_as", "majority_answer", "majority_votes", "majority_samples",

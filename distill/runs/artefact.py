@@ -14,20 +14,6 @@ from distill.runs.facts import Facts
 from licensing.errors import InputError
 from licensing.files import read_json, sync_folder
 
-__all__ = [
-    "MANIFEST",
-    "SECOND_ROUND",
-    "Artefact",
-    "digest_of",
-    "file_entries",
-    "of_last_round",
-    "read_artefact",
-    "read_untyped",
-    "sha256_of",
-    "size_faults",
-    "verify_artefact",
-]
-
 MANIFEST = "manifest.json"
 SECOND_ROUND = "_2"
 _CHUNK = 1 << 20

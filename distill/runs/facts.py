@@ -12,15 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.config.train import FIRST_STUDENT
+from distill.config.train import FIRST_STUDENT as FIRST_STUDENT
 from publish import facts as card
-
-__all__ = [
-    "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
-    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogitsFacts", "LogprobsFacts", "PackageFacts",
-    "PersonaProbes", "PrepareFacts", "ProbeRates", "ReplayFacts", "RouteFacts", "SampleFacts",
-    "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
-]  # fmt: skip
 
 
 class Facts(BaseModel):

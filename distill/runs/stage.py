@@ -30,8 +30,6 @@ from distill.runs.artefact import Artefact, read_artefact
 from distill.runs.facts import Facts
 from synth.section import key_dump
 
-__all__ = ["Reporter", "RequestTimes", "Stage", "StageContext", "Watcher", "decode", "encode", "in_megabytes"]
-
 F = TypeVar("F", bound=Facts, covariant=True)
 
 

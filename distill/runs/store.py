@@ -50,10 +50,6 @@ from distill.runs.stage import RequestTimes, Stage, StageContext, Watcher
 from licensing.errors import InputError
 from licensing.files import disk_errors, sync_folder, write_json, write_text
 
-__all__ = [
-    "LastStage", "Run", "current_artefacts", "has_artefact", "read_events", "stderr_into", "verify_run",
-]  # fmt: skip
-
 F = TypeVar("F", bound=Facts)
 
 _ORPHAN_S = 30.0

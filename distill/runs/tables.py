@@ -15,8 +15,6 @@ from licensing.files import read_rows
 from synth.trace import TraceSet
 from synth.verify.verify_traces import VERDICTS
 
-__all__ = ["ADDED_ROWS", "TrainingTables"]
-
 ADDED_ROWS = "added.jsonl"
 """Of the curate stage: rows that no trace gave, about the persona and of the base's own answers."""
 

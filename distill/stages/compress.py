@@ -16,8 +16,6 @@ from licensing.files import read_json, read_rows, write_json, write_rows
 from publish.formats.compressed import CALIBRATED, CompressedType
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Compress"]
-
 
 @dataclass(frozen=True)
 class Compress(TrainingTables, Stage[FormatsFacts]):

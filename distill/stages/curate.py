@@ -20,8 +20,6 @@ from synth.persona.config import PersonaConfig
 from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import VERDICTS
 
-__all__ = ["Curate"]
-
 
 @dataclass(frozen=True)
 class Curate(Stage[CurateFacts]):

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from distill.evaluate.run import OneEngine
     from synth.persona.probes import Probe
 
-__all__ = ["Evaluate"]
-
 PROBES = "probes.jsonl"
 BASE = "base"
 """The student before training under its base's own template, where the persona is not even in the system prompt."""

@@ -11,8 +11,6 @@ from distill.runs.facts import ExportFacts, LogitsFacts, OnPolicyFacts, PrepareF
 from distill.runs.stage import Stage, StageContext
 from distill.stages.train import Arm, checkpoint_folders
 
-__all__ = ["Export"]
-
 
 @dataclass(frozen=True)
 class Export(Stage[ExportFacts]):

@@ -14,8 +14,6 @@ from publish.formats.gguf import GgufType
 from synth.problems.prompt_template import PromptTemplate
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Formats"]
-
 
 @dataclass(frozen=True)
 class Formats(Stage[FormatsFacts]):

@@ -12,8 +12,6 @@ from distill.runs.facts import LogitsFacts, LogprobsFacts, PrepareFacts, TrainFa
 from distill.runs.stage import Stage, StageContext
 from distill.stages.logprobs import DISTILLKIT
 
-__all__ = ["Logits"]
-
 
 @dataclass(frozen=True)
 class Logits(Stage[LogitsFacts]):

@@ -12,8 +12,6 @@ from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import TrainingTables
 from licensing.files import write_rows
 
-__all__ = ["DISTILLKIT", "Logprobs"]
-
 DISTILLKIT = "distillkit"
 """The folder inside the artefact that holds the data (``distill.train.distillkit``)."""
 _OUTCOMES = "rows.jsonl"

@@ -15,8 +15,6 @@ from distill.train.routes import require_routes
 from licensing.files import read_rows
 from synth.sampling.samples_table import PROBLEMS
 
-__all__ = ["OnPolicy"]
-
 
 @dataclass(frozen=True)
 class OnPolicy(TrainingTables, Stage[OnPolicyFacts]):

@@ -11,8 +11,6 @@ from distill.runs.facts import PackageFacts
 from distill.runs.stage import Stage, StageContext, in_megabytes
 from synth.teachers.mixture import TeachersConfig
 
-__all__ = ["Package"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Package(ReleaseStages, Stage[PackageFacts]):

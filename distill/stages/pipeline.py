@@ -80,8 +80,6 @@ from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEMS
 
-__all__ = ["STAGES", "run", "stages_of"]
-
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "logits", "on_policy",
     "export", "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",

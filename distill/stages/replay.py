@@ -18,8 +18,6 @@ from synth.persona.replay import ReplayConfig
 from synth.problems.config import PromptsConfig
 from synth.teachers.build import slow_imports
 
-__all__ = ["REPLAY", "Replay"]
-
 REPLAY = "replay.jsonl"
 
 

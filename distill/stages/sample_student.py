@@ -26,8 +26,6 @@ from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_
 from synth.trace import TraceSet
 from synth.verify.config import VerifyConfig
 
-__all__ = ["SampleStudent"]
-
 
 @dataclass(frozen=True)
 class SampleStudent(Stage[SampleFacts]):

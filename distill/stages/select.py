@@ -22,8 +22,6 @@ from synth.verify.config import VerifyConfig
 if TYPE_CHECKING:
     from distill.evaluate.metrics import EvalReport
 
-__all__ = ["Select"]
-
 
 @dataclass(frozen=True)
 class Select(Stage[SelectFacts]):

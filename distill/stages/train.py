@@ -13,8 +13,6 @@ from distill.runs.facts import PrepareFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import TrainingTables
 
-__all__ = ["Arm", "Train", "checkpoint_folders"]
-
 CHECKPOINTS = "checkpoints"
 
 Arm = Literal["student", "control"]

@@ -29,10 +29,6 @@ from distill.train.metrics import StepLog
 from distill.train.weights import open_base, trained_in_float32
 from licensing.errors import MissingDependency, Refused
 
-__all__ = [
-    "TRL_INSTALL", "open_student", "require_trl", "resume_point", "step_trainer", "token_weighted_trainer",
-]  # fmt: skip
-
 _TRL = (1, 16)
 """The minor version whose trainers are extended here, private methods and experimental modules among them: where
 another one calls them otherwise, the loss is another, without an error."""

@@ -12,8 +12,6 @@ from pathlib import Path
 from distill.train.rows import usable_cores
 from licensing.errors import MissingDependency
 
-__all__ = ["require_modules", "training_environment"]
-
 _DISK_IS_FULL_BELOW = 16 * 2**20
 
 

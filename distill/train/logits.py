@@ -41,8 +41,6 @@ from distill.train.result import TrainResult, end_losses, logged_steps
 from distill.train.weights import save_trained, training_dtype
 from licensing.errors import InputError
 
-__all__ = ["require_aligned", "train_logits"]
-
 _LOGGED = {name: name for name in ("step", "loss", "learning_rate", "grad_norm")}
 _TEMPLATE_SHARE = 0.5
 """Of the traces that nothing else leaves out. Where the student's template writes more of them otherwise than the

@@ -46,8 +46,6 @@ from distill.train.teacher_server import require_server, scoring_trainer
 from distill.train.weights import save_trained, training_dtype
 from licensing.errors import InputError
 
-__all__ = ["train_on_policy"]
-
 _LOGGED = {
     "step": "step",
     "loss": "loss",

@@ -10,8 +10,6 @@ from typing import Any
 from distill.train.metrics import is_json
 from licensing.files import write_json
 
-__all__ = ["History", "TrainResult", "end_losses", "logged_steps"]
-
 History = tuple[dict[str, Any], ...]
 """One entry an optimiser step: step, loss, learning_rate, grad_norm, and what the kind of training logs besides."""
 

@@ -41,8 +41,6 @@ from distill.train.zero import divide_weights, forget_gradients, shown_by_gradie
 from licensing.errors import InputError, Refused
 from licensing.files import link_or_copy, write_rows
 
-__all__ = ["Snapshots", "train_sft"]
-
 _LOGGED = {name: name for name in ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")}
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _SNAPSHOTS = "snapshots"

@@ -22,11 +22,6 @@ from licensing.files import write_json
 from publish.adapter import ADAPTER_WEIGHTS
 from publish.shards import DTYPES, ShardWriter, TensorSpec
 
-__all__ = [
-    "adapted", "built", "frozen_experts", "open_base", "open_model", "save_adapter", "save_empty_adapter", "save_full",
-    "save_trained", "trained_in_float32", "training_dtype",
-]  # fmt: skip
-
 
 def training_dtype(dtype: str) -> str:
     """ "bfloat16" or "float32": ``auto`` takes bfloat16 where the GPU has it, or the CPU has instructions for it."""

@@ -18,8 +18,6 @@ from publish.cards.plots import has_length_plot
 from publish.facts import DatasetFacts
 from publish.training_data import COLUMNS, OPTIONAL_COLUMNS
 
-__all__ = ["data_card"]
-
 
 def data_card(facts: DatasetFacts) -> str:
     """Markdown with YAML front matter, as the hub reads it; ends with one line break. Same facts, same text."""

@@ -10,11 +10,6 @@ from typing import Any
 
 from publish.facts import Duty, OriginFacts, WaterfallStep
 
-__all__ = [
-    "HUB_ID", "Markdown", "bullets", "decimal", "duty_lines", "fence", "interval", "lineage_table", "link", "listed",
-    "md", "printable", "render_card", "settings", "table", "thousands", "waterfall",
-]  # fmt: skip
-
 _TEMPLATES = Path(__file__).parent
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _MOST_ROWS = 20  # of one table

@@ -42,8 +42,6 @@ from publish.facts import (
     trained_on_text,
 )
 
-__all__ = ["difference_table", "model_card", "score_table"]
-
 _GPAI_FLOPS = 1e23
 """Indicative criterion for a general-purpose model: C(2025) 7719 final, point 17."""
 

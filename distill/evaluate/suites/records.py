@@ -23,8 +23,6 @@ from publish.evaluation import EvaluatedItem, EvaluationRun, evaluation_files
 from synth.section import key_dump
 from synth.teachers.config import OpenAITeacher, TeacherConfig
 
-__all__ = ["model_id", "suite_records", "write_records", "write_results"]
-
 
 def write_results(
     folder: Path, results: Sequence[SuiteResult], config: EvaluationSettings, models: Mapping[str, TeacherConfig]
