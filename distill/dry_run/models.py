@@ -23,15 +23,11 @@ from distill.models.random_model import byte_level_tokenizer
 from distill.train.distillation import TRL_INSTALL
 from licensing.errors import InputError
 from publish.chat_template import TEMPLATE_FILE, read_template, render
-from publish.weights import read_object, write_object
+from publish.weights import COMPANIONS, read_object, write_object
 from synth.reasoning import THINK_OPEN
 from synth.teachers.config import TeacherConfig
 
 _FILES = Path(__file__).with_name("models.yaml")
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model",
-    "generation_config.json", TEMPLATE_FILE,
-)  # fmt: skip
 _TINY: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "max_window_layers": 2, "moe_intermediate_size": 32, "num_experts": 4,
@@ -149,7 +145,7 @@ def write_stand_in(base: ModelDescription, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if base.folder is not None:
-        names = [*_TOKENIZER_FILES, *(path.name for path in base.folder.glob("LICEN[CS]E*"))]
+        names = [*COMPANIONS, *(path.name for path in base.folder.glob("LICEN[CS]E*"))]
         for name in (*names, *(path.name for path in base.folder.glob("NOTICE*"))):
             if (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, folder / name)

@@ -38,7 +38,6 @@ from distill.runs.artefact import (
     digest_of,
     file_entries,
     read_artefact,
-    read_untyped,
     sha256_of,
     size_faults,
     verify_artefact,
@@ -234,7 +233,7 @@ def current_artefacts(root: Path) -> dict[str, Artefact[dict[str, Any]]]:
             keys = {}
         elif event["event"] in ("done", "reused"):
             keys[event["stage"]] = event["key"]
-    artefacts = {stage: read_untyped(root / "stages" / stage / key) for stage, key in keys.items()}
+    artefacts = {stage: read_artefact(root / "stages" / stage / key) for stage, key in keys.items()}
     return {stage: artefact for stage, artefact in artefacts.items() if artefact is not None}
 
 
