@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -202,7 +202,22 @@ class ScoredModel(Facts):
     dtype: str | None = Field(None, description="Type of the weights that answered.")
 
 
-class Score(Facts):
+class Interval(Facts):
+    """The bounds of a value, in order; both or neither."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval needs both low and high")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"an interval cannot end ({self.high}) before it begins ({self.low})")
+        return self
+
+
+class Score(Interval):
     """One model, one metric; ``low`` and ``high`` bound its interval, ``n`` counts problems, ``num_samples`` the
     samples of each. ``standard_error``: where a harness gives that in place of an interval. ``unit``: "proportion" is
     in 0..1, None unknown."""
@@ -211,18 +226,11 @@ class Score(Facts):
     about: ScoredModel
     metric: str
     value: float
-    low: float | None = None
-    high: float | None = None
     n: int = Field(ge=1)
     num_samples: int = Field(1, ge=1)
     standard_error: float | None = Field(None, ge=0)
     unit: Literal["proportion"] | None = "proportion"
     lower_is_better: bool = False
-
-    @model_validator(mode="after")
-    def _interval_in_order(self) -> Score:
-        _check_interval(self.low, self.high)
-        return self
 
 
 MAY_BE_CHANCE = "may be chance"
@@ -252,7 +260,7 @@ def p_text(p: float | None) -> str:
     return "" if p is None else "below 0.0001" if p < 0.0001 else f"{p:.3g}"
 
 
-class Comparison(Facts):
+class Comparison(Interval):
     """``difference`` is ``b`` minus ``a`` on the same problems.
 
     ``p_adjusted`` is Holm's over all comparisons; ``minimum_detectable_effect`` the smallest true difference that the
@@ -262,8 +270,6 @@ class Comparison(Facts):
     a: str
     b: str
     difference: float
-    low: float | None = None
-    high: float | None = None
     p: float | None = None
     p_adjusted: float | None = None
     minimum_detectable_effect: float | None = None
@@ -272,11 +278,6 @@ class Comparison(Facts):
     @property
     def reading(self) -> str:
         return reading_of(self.low, self.high, self.p_adjusted)
-
-    @model_validator(mode="after")
-    def _interval_in_order(self) -> Comparison:
-        _check_interval(self.low, self.high)
-        return self
 
 
 class SuiteChange(Comparison):
@@ -368,13 +369,6 @@ class ReleaseFacts(OriginFacts):
     tags: tuple[str, ...] = ()
     data_name: str | None = Field(None, description="The data set of its training rows, owner/name or a bare name.")
     sections: str | None = Field(None, description="The releaser's own Markdown for the card; not escaped.")
-
-
-def _check_interval(low: float | None, high: float | None) -> None:
-    if (low is None) != (high is None):
-        raise ValueError("an interval needs both low and high")
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"an interval cannot end ({high}) before it begins ({low})")
 
 
 class Group(Facts):

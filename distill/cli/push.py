@@ -103,7 +103,11 @@ def push(
     hub = Hub(endpoint, timeout_s=timeout)
     plan = publishing.make_plan(targets, hub, settings)
     if plan.done:
-        _print_done(plan, hub, as_json)
+        if as_json:
+            print_json(_plan_json(plan, hub) | {"dry_run": False})
+        else:
+            for repo_plan in plan.repos:
+                print(f"{hub.url(repo_plan.repo)}  {settings.tag}: nothing to do, the hub holds this release")
         return
     if dry_run and as_json:
         print_json(_plan_json(plan, hub) | {"dry_run": True})
@@ -183,14 +187,6 @@ def _confirm() -> None:
     print("Push? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Refused("not confirmed: nothing was pushed")
-
-
-def _print_done(plan: Plan, hub: Hub, as_json: bool) -> None:
-    if as_json:
-        print_json(_plan_json(plan, hub) | {"dry_run": False})
-        return
-    for one in plan.repos:
-        print(f"{hub.url(one.repo)}  {plan.settings.tag}: nothing to do, the hub holds this release")
 
 
 def _plan_json(plan: Plan, hub: Hub, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
