@@ -59,7 +59,7 @@ _NUMBERS = {"pass_rate": "float64", "prompt_tokens": "int64", "completion_tokens
 
 
 def schema(optional: Sequence[str] = ()) -> pa.Schema:
-    """Of every shard, now and later: columns may be added at the end, never changed. MissingDependency without pyarrow.
+    """Of every shard, now and later: columns may be added at the end, never changed.
 
     ``optional``: names out of ``OPTIONAL_COLUMNS``.
     """

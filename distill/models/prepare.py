@@ -44,8 +44,8 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     base {id, revision, files_digest (sha256 over name and sha256 of the files used), parameters_bytes}.
 
     Raises InputError: no such folder or hub id, no weights, pickled weights only, no chat template, a template without
-    an end of turn, a RoPE scaling that the base cannot have. Raises MissingDependency: the hub cannot be reached, or
-    its client is not installed.
+    an end of turn, a RoPE scaling that the base cannot have. Raises MissingDependency: the hub cannot be reached.
+
     Not covered: whether the weights load. Named templates beside the default one are dropped.
     """
     shutil.rmtree(out, ignore_errors=True)
