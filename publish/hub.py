@@ -175,14 +175,17 @@ class Hub:
         info = self._act(repo, read)
         if info is None:
             return None
-        refs = self._act(repo, lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
         return Remote(
             head=info.sha,
             private=bool(info.private),
             gated=info.gated or False,
             files=self.files(repo, info.sha),
-            tags={tag.name: tag.target_commit for tag in refs.tags},
+            tags=self._tags(repo),
         )
+
+    def _tags(self, repo: Repo) -> dict[str, str]:
+        refs = self._act(repo, lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
+        return {tag.name: tag.target_commit for tag in refs.tags}
 
     def head(self, repo: Repo, revision: str = "main") -> str:
         """The commit of a branch or of a pull request's ref."""
@@ -323,8 +326,7 @@ class Hub:
         self._act(
             repo, lambda: self._api.create_tag(repo.id, tag=tag, revision=commit, repo_type=repo.type, exist_ok=True)
         )
-        refs = self._act(repo, lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
-        actual = next((one.target_commit for one in refs.tags if one.name == tag), None)
+        actual = self._tags(repo).get(tag)
         if actual != commit:
             raise Refused(
                 f"the tag {tag} stands for commit {actual}, and not for {commit}",

@@ -435,8 +435,7 @@ def _upload(plan: RepoPlan, hub: Hub, tag: str, progress: Progress) -> _Upload:
         remote = hub.remote(repo)
         if remote is None or not remote.private or remote.files.keys() - {_HUBS_OWN}:
             raise Refused("somebody else has made it meanwhile", where=hub.url(repo), hint="run the same command again")
-        return _Upload(plan, _commit(plan, hub, "main", remote.head, remote.files, tag, progress))
-    if not plan.changes:
+    elif not plan.changes:
         return _Upload(plan, remote.head)
     if not plan.by_pull_request:
         return _Upload(plan, _commit(plan, hub, "main", remote.head, remote.files, tag, progress))

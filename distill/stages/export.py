@@ -8,7 +8,7 @@ from typing import Any
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
 from distill.runs.facts import ExportFacts, LogitsFacts, OnPolicyFacts, PrepareFacts, SelectFacts, TrainFacts
-from distill.runs.stage import Stage, StageContext
+from distill.runs.stage import Stage, StageContext, in_megabytes
 from distill.stages.train import Arm, checkpoint_folders
 
 
@@ -47,7 +47,7 @@ class Export(Stage[ExportFacts]):
             trained,
             ctx.out / MODEL,
             sampling=self.sampling,
-            progress=lambda done, total: ctx.progress(done // 10**6, total // 10**6, "MB"),
+            progress=in_megabytes(ctx.progress),
         )
         check_same_template(self.prepared.facts.template_digest, facts["template_digest"], "export")
         return ExportFacts(**facts)
