@@ -28,8 +28,6 @@ from publish.shards import DTYPES, TensorFiles, TensorSpec, check_finite
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AdaptedLayers"]
-
 _WRONG_BASE = "merge into the very base that it was trained on"
 _NAME = "default"
 """PEFT's name of an adapter that has none."""

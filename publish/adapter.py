@@ -17,8 +17,6 @@ from publish.fp8 import Fp8Blocks
 from publish.nvfp4 import Nvfp4
 from publish.weights import read_object, tensor_shapes, weight_files, within
 
-__all__ = ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "check_adapter", "lora_settings"]
-
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 # Settings that decide where an adapter sits and how it is scaled.

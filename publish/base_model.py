@@ -21,8 +21,6 @@ from publish.shards import DTYPES, TensorSpec, cast_spec, meta_tensor
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BaseModel", "TensorGroup", "unproven"]
-
 _INCOMPLETE = "weights and config.json do not belong together, or the download did not end"
 
 

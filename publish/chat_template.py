@@ -29,14 +29,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from licensing.errors import InputError, MissingDependency
-from publish.template_engines import check_syntax, render, render_masked, render_minijinja
+from licensing.errors import InputError
+from publish.template_engines import check_syntax, render_masked, render_minijinja
+from publish.template_engines import render as render
 from publish.weights import read_object
-
-__all__ = [
-    "TEMPLATE_FILE", "Policy", "TemplatePersona", "add_persona", "other_templates", "read_persona", "read_template",
-    "render", "strip_persona", "template_digest",
-]  # fmt: skip
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -404,7 +400,5 @@ def _try_render(
     clock = {"strftime_now": lambda form: datetime(2026, 1, 1, 12).strftime(form)}
     try:
         return engine(template, messages, **(tokens | clock | variables))
-    except MissingDependency:
-        raise
     except Exception:  # a template is foreign code and may raise anything
         return None

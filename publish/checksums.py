@@ -19,11 +19,6 @@ from pathlib import Path, PurePosixPath
 from licensing.errors import InputError
 from licensing.files import write_text
 
-__all__ = [
-    "CHECKSUMS", "SIGNATURE", "SIGNED_PROVENANCE", "Differences", "compare", "file_digests", "is_blob_link",
-    "read_checksums", "write_checksums",
-]  # fmt: skip
-
 CHECKSUMS = "SHA256SUMS"
 SIGNATURE = "model.sig"
 SIGNED_PROVENANCE = "provenance.dsse.json"

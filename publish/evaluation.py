@@ -26,8 +26,6 @@ from licensing.errors import InputError
 from licensing.files import json_line
 from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score, ScoredModel
 
-__all__ = ["EvaluatedItem", "EvaluationRun", "evaluation_files", "path_component", "read_items"]
-
 _FOLDER = "evaluation"
 _VERSION = "0.3.0"
 _RESERVED = re.compile(r"data|(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?")

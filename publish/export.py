@@ -36,8 +36,6 @@ from publish.weights import (
     write_object,
 )
 
-__all__ = ["check_export", "export_folder"]
-
 _DTYPE = "bfloat16"
 
 

@@ -8,16 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-
-__all__ = [
-    "BaseFacts", "Comparison", "DatasetFacts", "DecontaminationFacts", "Duty",
-    "EvaluationFacts", "FormatFacts", "Group", "LicenseFacts",
-    "PersonaFacts", "ProbeScore", "PromptSource", "QuantizedFile", "ReleaseFacts", "SamplingFacts", "Score",
-    "ScoredModel", "SuiteChange", "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
-]  # fmt: skip
 
 Value = str | int | float | bool | None
 
@@ -209,7 +202,22 @@ class ScoredModel(Facts):
     dtype: str | None = Field(None, description="Type of the weights that answered.")
 
 
-class Score(Facts):
+class Interval(Facts):
+    """The bounds of a value, in order; both or neither."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval needs both low and high")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"an interval cannot end ({self.high}) before it begins ({self.low})")
+        return self
+
+
+class Score(Interval):
     """One model, one metric; ``low`` and ``high`` bound its interval, ``n`` counts problems, ``num_samples`` the
     samples of each. ``standard_error``: where a harness gives that in place of an interval. ``unit``: "proportion" is
     in 0..1, None unknown."""
@@ -218,18 +226,11 @@ class Score(Facts):
     about: ScoredModel
     metric: str
     value: float
-    low: float | None = None
-    high: float | None = None
     n: int = Field(ge=1)
     num_samples: int = Field(1, ge=1)
     standard_error: float | None = Field(None, ge=0)
     unit: Literal["proportion"] | None = "proportion"
     lower_is_better: bool = False
-
-    @model_validator(mode="after")
-    def _interval_in_order(self) -> Score:
-        _check_interval(self.low, self.high)
-        return self
 
 
 MAY_BE_CHANCE = "may be chance"
@@ -259,7 +260,7 @@ def p_text(p: float | None) -> str:
     return "" if p is None else "below 0.0001" if p < 0.0001 else f"{p:.3g}"
 
 
-class Comparison(Facts):
+class Comparison(Interval):
     """``difference`` is ``b`` minus ``a`` on the same problems.
 
     ``p_adjusted`` is Holm's over all comparisons; ``minimum_detectable_effect`` the smallest true difference that the
@@ -269,8 +270,6 @@ class Comparison(Facts):
     a: str
     b: str
     difference: float
-    low: float | None = None
-    high: float | None = None
     p: float | None = None
     p_adjusted: float | None = None
     minimum_detectable_effect: float | None = None
@@ -279,11 +278,6 @@ class Comparison(Facts):
     @property
     def reading(self) -> str:
         return reading_of(self.low, self.high, self.p_adjusted)
-
-    @model_validator(mode="after")
-    def _interval_in_order(self) -> Comparison:
-        _check_interval(self.low, self.high)
-        return self
 
 
 class SuiteChange(Comparison):
@@ -336,47 +330,45 @@ class Duty(Facts):
     source: str | None = Field(None, description="The input whose license asks for it.")
 
 
-class ReleaseFacts(Facts):
-    """Everything that the model card needs."""
+class OriginFacts(Facts):
+    """What the cards of a model and of its data set both state: where the data are from, and under which terms."""
 
     name: str = Field(min_length=1, description="owner/name, or a bare name before it has an owner.")
     version: str | None = None
-    description: str | None = Field(None, description="First paragraph of the card.")
     license: LicenseFacts
     languages: Languages = ()
-    base: BaseFacts
     teachers: tuple[TeacherFacts, ...] = ()
     prompt_sources: tuple[PromptSource, ...] = ()
-    persona: PersonaFacts | None = None
-    training: TrainingFacts | None = None
     sampling: SamplingFacts | None = None
     first_student: FirstStudent | None = None
     verification: str | None = Field(None, description="How traces were verified, in one line; None: not at all.")
     waterfall: tuple[WaterfallStep, ...] = ()
-    evaluation: EvaluationFacts | None = None
-    generation: dict[str, Any] = Field(default_factory=dict, description="Sampling values of generation_config.json.")
     duties: tuple[Duty, ...] = ()
     allowed: tuple[str, ...] = Field((), description="Findings of the audit that the releaser waives, and why.")
     notice: tuple[str, ...] = Field((), description="Lines of attribution, as NOTICE holds them.")
+    limitations: tuple[str, ...] = ()
+    code_revision: str | None = None
+    gated_prompt: str | None = Field(None, description="What the hub shows to whoever asks for access.")
+
+
+class ReleaseFacts(OriginFacts):
+    """Everything that the model card needs."""
+
+    description: str | None = Field(None, description="First paragraph of the card.")
+    base: BaseFacts
+    persona: PersonaFacts | None = None
+    training: TrainingFacts | None = None
+    evaluation: EvaluationFacts | None = None
+    generation: dict[str, Any] = Field(default_factory=dict, description="Sampling values of generation_config.json.")
     openness: tuple[str, ...] = Field(
         (), description="How open the release is, by which definition, a sentence a line."
     )
     versions: dict[str, str] = Field(default_factory=dict, description="Library -> version that made the release.")
-    code_revision: str | None = None
     dirty: bool | None = Field(None, description="The code had uncommitted changes.")
     template_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
-    limitations: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     data_name: str | None = Field(None, description="The data set of its training rows, owner/name or a bare name.")
     sections: str | None = Field(None, description="The releaser's own Markdown for the card; not escaped.")
-    gated_prompt: str | None = Field(None, description="What the hub shows to whoever asks for access.")
-
-
-def _check_interval(low: float | None, high: float | None) -> None:
-    if (low is None) != (high is None):
-        raise ValueError("an interval needs both low and high")
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"an interval cannot end ({high}) before it begins ({low})")
 
 
 class Group(Facts):
@@ -398,14 +390,10 @@ class DecontaminationFacts(Facts):
     false_positive_rate: float | None = None
 
 
-class DatasetFacts(Facts):
+class DatasetFacts(OriginFacts):
     """Everything that the card of a data set of traces needs."""
 
-    name: str = Field(min_length=1)
-    version: str | None = None
     model: str | None = Field(None, description="The model that was trained on it, owner/name or a bare name.")
-    license: LicenseFacts
-    languages: Languages = ()
     rows: int = Field(ge=0)
     problems: int = Field(ge=0)
     not_trained: dict[str, int] = Field(default_factory=dict, description="Rows that training left out, by reason.")
@@ -414,23 +402,11 @@ class DatasetFacts(Facts):
     lengths: dict[str, float] = Field(default_factory=dict, description="Quantiles of tokens a trace.")
     length_edges: tuple[int, ...] = Field((), description="Lower edges of the bins of `length_counts`, in tokens.")
     length_counts: tuple[int, ...] = Field((), description="Rows by tokens; the last bin is open.")
-    teachers: tuple[TeacherFacts, ...] = ()
-    prompt_sources: tuple[PromptSource, ...] = ()
-    sampling: SamplingFacts | None = None
-    first_student: FirstStudent | None = None
-    verification: str | None = None
-    waterfall: tuple[WaterfallStep, ...] = ()
     decontamination: DecontaminationFacts | None = None
     near_duplicates: str | None = Field(None, description="Clusters, in one line.")
-    duties: tuple[Duty, ...] = ()
-    allowed: tuple[str, ...] = ()
-    notice: tuple[str, ...] = ()
-    limitations: tuple[str, ...] = ()
-    code_revision: str | None = None
     persona_rows: int = Field(0, ge=0, description="Rows about the model's identity, beside the traces.")
     replayed_rows: int = Field(0, ge=0, description="The base's own answers to general prompts, beside the traces.")
     optional_columns: tuple[str, ...] = Field((), description="Names out of `OPTIONAL_COLUMNS`.")
-    gated_prompt: str | None = Field(None, description="What the hub shows to whoever asks for access.")
     shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")
 
 

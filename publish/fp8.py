@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from publish.shards import TensorSpec
 
-__all__ = ["Fp8Blocks"]
-
 _WEIGHT, _SCALE = ".weight", ".weight_scale_inv"
 
 

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,8 +24,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 from licensing.files import DISK_FULL
-
-__all__ = ["Hub", "Identity", "LocalFile", "Remote", "RemoteFile", "Repo", "same_content"]
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -176,14 +175,17 @@ class Hub:
         info = self._act(repo, read)
         if info is None:
             return None
-        refs = self._act(repo, lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
         return Remote(
             head=info.sha,
             private=bool(info.private),
             gated=info.gated or False,
             files=self.files(repo, info.sha),
-            tags={tag.name: tag.target_commit for tag in refs.tags},
+            tags=self._tags(repo),
         )
+
+    def _tags(self, repo: Repo) -> dict[str, str]:
+        refs = self._act(repo, lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
+        return {tag.name: tag.target_commit for tag in refs.tags}
 
     def head(self, repo: Repo, revision: str = "main") -> str:
         """The commit of a branch or of a pull request's ref."""
@@ -324,8 +326,7 @@ class Hub:
         self._act(
             repo, lambda: self._api.create_tag(repo.id, tag=tag, revision=commit, repo_type=repo.type, exist_ok=True)
         )
-        refs = self._act(repo, lambda: self._api.list_repo_refs(repo.id, repo_type=repo.type))
-        actual = next((one.target_commit for one in refs.tags if one.name == tag), None)
+        actual = self._tags(repo).get(tag)
         if actual != commit:
             raise Refused(
                 f"the tag {tag} stands for commit {actual}, and not for {commit}",
@@ -347,11 +348,9 @@ class Hub:
             lambda: self._api.create_collection(title, namespace=namespace, private=private, exists_ok=True),
         )
         for repo in repos:
-            self._add_to_collection(collection.slug, repo)
+            add = partial(self._api.add_collection_item, collection.slug, repo.id, repo.type, exists_ok=True)
+            self._act(repo, add)
         return str(collection.slug)
-
-    def _add_to_collection(self, slug: str, repo: Repo) -> None:
-        self._act(repo, lambda: self._api.add_collection_item(slug, repo.id, repo.type, exists_ok=True))
 
     # --- retries and errors -----------------------------------------------------------------------------------------
 

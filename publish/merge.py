@@ -51,11 +51,6 @@ from publish.weights import (
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "SHARD_BYTES", "MergeFacts", "Progress", "cast_weights", "check_merge", "merge_folder", "merge_weights", "require",
-    "untie",
-]  # fmt: skip
-
 SHARD_BYTES = 5 * 10**9
 
 Progress = Callable[[int, int], None]

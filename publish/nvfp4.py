@@ -21,8 +21,6 @@ from publish.shards import TensorSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Nvfp4"]
-
 _PACKED = ".weight_packed"
 _GROUP = 16
 _LARGEST = 6 * 448

@@ -31,10 +31,6 @@ from publish.provenance import write_provenance
 from publish.scan import file_fault, refuse_leaks, scan
 from publish.weights import empty_folder, weight_files
 
-__all__ = [
-    "DATA_DOCUMENTS", "FORMAT_DOCUMENTS", "REQUIRED", "build_data_release", "build_format_release", "build_release",
-]  # fmt: skip
-
 REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 """Names that the documents of a model must hold."""
 

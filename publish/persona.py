@@ -29,8 +29,6 @@ from publish.chat_template import (
 from publish.formats.ollama import system_lines
 from publish.template_engines import portable
 
-__all__ = ["AppliedPersona", "apply_persona", "llama_cpp_template", "ollama_modelfile", "remove_persona"]
-
 _JSON_FILES = ("chat_template.json", "tokenizer_config.json")
 _MORE = "additional_chat_templates"
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')

@@ -19,8 +19,6 @@ from typing import Any
 from licensing.errors import InputError
 from licensing.files import read_json, write_text
 
-__all__ = ["PROVENANCE", "read_predicate", "statement_faults", "write_provenance"]
-
 PROVENANCE = "provenance.json"
 
 _STATEMENT = "https://in-toto.io/Statement/v1"

@@ -37,11 +37,6 @@ from publish.checksums import CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE, compare, 
 from publish.hub import Gate, Hub, LocalFile, Remote, RemoteFile, Repo, same_content
 from publish.scan import refuse_leaks, scan
 
-__all__ = [
-    "DRY_RUN", "Change", "Outcome", "Plan", "Progress", "RepoPlan", "Settings", "Target", "check_folders",
-    "check_links", "check_tag", "make_plan", "push",
-]  # fmt: skip
-
 Progress = Callable[[str, int, int], None]
 """Takes the step, its bytes done and its bytes in all."""
 
@@ -440,8 +435,7 @@ def _upload(plan: RepoPlan, hub: Hub, tag: str, progress: Progress) -> _Upload:
         remote = hub.remote(repo)
         if remote is None or not remote.private or remote.files.keys() - {_HUBS_OWN}:
             raise Refused("somebody else has made it meanwhile", where=hub.url(repo), hint="run the same command again")
-        return _Upload(plan, _commit(plan, hub, "main", remote.head, remote.files, tag, progress))
-    if not plan.changes:
+    elif not plan.changes:
         return _Upload(plan, remote.head)
     if not plan.by_pull_request:
         return _Upload(plan, _commit(plan, hub, "main", remote.head, remote.files, tag, progress))

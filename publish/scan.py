@@ -21,8 +21,6 @@ from licensing.secrets import secrets
 from publish.checksums import CHECKSUMS
 from publish.weights import tensor_shapes
 
-__all__ = ["Leak", "file_fault", "refuse_leaks", "scan", "scan_text"]
-
 MOST_BYTES = 50_000_000_000
 """Of one file: the limit of the hub (https://huggingface.co/docs/hub/storage-limits)."""
 

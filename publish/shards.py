@@ -26,10 +26,6 @@ from publish.weights import INDEX, WEIGHTS, write_object
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "DTYPES", "ShardWriter", "TensorFiles", "TensorSpec", "cast_spec", "check_finite", "meta_tensor", "size_in_bytes",
-]  # fmt: skip
-
 _DTYPES = {
     "BOOL": (1, "bool"), "U8": (1, "uint8"), "I8": (1, "int8"),
     "F8_E4M3": (1, "float8_e4m3fn"), "F8_E5M2": (1, "float8_e5m2"), "F8_E8M0": (1, "float8_e8m0fnu"),

@@ -34,8 +34,6 @@ from publish.checksums import (
 )
 from publish.provenance import PROVENANCE, read_predicate, write_provenance
 
-__all__ = ["Signer", "Trust", "check_trust", "is_signed", "sign_folder", "signed_digests", "verify_folder"]
-
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _IGNORED = (SIGNATURE, ".cache")
 """Beside what model-signing ignores by itself (`.git`, `.gitattributes` …): the signature, and where downloads put
@@ -79,6 +77,7 @@ def sign_folder(
     for a key that cannot be used, MissingDependency without the extra ``sign``.
     """
     _require_signing()
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from model_signing import hashing, signing
 
     config = signing.Config()
@@ -93,7 +92,7 @@ def sign_folder(
             config.use_certificate_signer(
                 private_key=signer.key, signing_certificate=signer.certificate, certificate_chain=chain
             )
-        private_key = None if signer.key is None else _private_key(signer.key)
+        private_key = None if signer.key is None else load_pem_private_key(signer.key.read_bytes(), None)
     except (ValueError, TypeError, OSError) as error:  # TypeError: the key is encrypted
         raise InputError(
             f"the key or certificate cannot be used: {error}",
@@ -226,10 +225,12 @@ def _envelope(payload: bytes, private_key: Any) -> str:
 
 def _verify_envelope(folder: Path, trust: Trust) -> None:
     """``provenance.dsse.json`` holds the bytes of ``provenance.json``, signed by the key of ``model.sig``."""
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import SSlibKey
 
-    public_key = _certified_key(folder) if trust.public_key is None else _public_key(trust.public_key)
+    pem = trust.public_key
+    public_key = _certified_key(folder) if pem is None else load_pem_public_key(pem.read_bytes())
     try:
         envelope = Envelope.from_dict(json.loads((folder / SIGNED_PROVENANCE).read_bytes()))
         envelope.verify([SSlibKey.from_crypto(public_key)], threshold=1)
@@ -241,18 +242,6 @@ def _verify_envelope(folder: Path, trust: Trust) -> None:
 
 def _read(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
-
-
-def _private_key(path: Path) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    return load_pem_private_key(path.read_bytes(), None)
-
-
-def _public_key(path: Path) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    return load_pem_public_key(path.read_bytes())
 
 
 def _certified_key(folder: Path) -> Any:

@@ -13,12 +13,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from licensing.errors import InputError, MissingDependency
+from licensing.errors import InputError
 
 if TYPE_CHECKING:
     import jinja2
-
-__all__ = ["check_syntax", "portable", "render", "render_masked", "render_minijinja"]
 
 _WHERE = "chat template"
 _GENERATION = re.compile(r"\{%(?P<open>[-+]?)\s*(?P<end>end)?generation\s*(?P<close>[-+]?)%\}")
@@ -43,10 +41,7 @@ def render_masked(template: str, messages: Sequence[dict[str, Any]], **variables
 
 def render_minijinja(template: str, messages: Sequence[dict[str, Any]], **variables: Any) -> str:
     """The same by minijinja, where ``{% generation %}`` is transparent. Raises minijinja's TemplateError."""
-    try:
-        import minijinja
-    except ModuleNotFoundError as error:
-        raise MissingDependency("the second template engine is missing", hint="pip install minijinja") from error
+    import minijinja
 
     environment = minijinja.Environment(
         trim_blocks=True,
@@ -75,15 +70,12 @@ _DEFAULTS: dict[str, Any] = {"tools": None, "documents": None, "add_generation_p
 @lru_cache(maxsize=256)
 def _compiled(template: str, masked: bool) -> jinja2.Template:
     """Compile in an environment equal to that of transformers/utils/chat_template_utils.py."""
-    try:
-        import jinja2
-        import jinja2.ext
-        import jinja2.nodes
-        from jinja2.parser import Parser
-        from jinja2.runtime import Macro
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ModuleNotFoundError as error:
-        raise MissingDependency("chat templates need jinja2", hint="pip install jinja2") from error
+    import jinja2
+    import jinja2.ext
+    import jinja2.nodes
+    from jinja2.parser import Parser
+    from jinja2.runtime import Macro
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(jinja2.ext.Extension):
         """``{% generation %}`` marks the assistant's text for loss masks; for the text itself it is transparent."""

@@ -11,13 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from licensing.errors import MissingDependency
 from licensing.files import commit
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "SHARD_BYTES", "schema", "write_shards"]
 
 SHARD_BYTES = 400 << 20
 """Of text in one shard, before compression; what the hub's viewer reads in one go."""
@@ -62,14 +59,12 @@ _NUMBERS = {"pass_rate": "float64", "prompt_tokens": "int64", "completion_tokens
 
 
 def schema(optional: Sequence[str] = ()) -> pa.Schema:
-    """Of every shard, now and later: columns may be added at the end, never changed. MissingDependency without pyarrow.
+    """Of every shard, now and later: columns may be added at the end, never changed.
 
     ``optional``: names out of ``OPTIONAL_COLUMNS``.
     """
-    try:
-        import pyarrow as pa
-    except ModuleNotFoundError as error:
-        raise MissingDependency("pyarrow is not installed", where="release.data", hint="pip install pyarrow") from error
+    import pyarrow as pa
+
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     special = {"messages": pa.list_(turn)}
     kinds = {name: special.get(name) or pa.type_for_alias(_NUMBERS.get(name, "string")) for name in _columns(optional)}

@@ -15,22 +15,6 @@ from publish.checksums import is_blob_link
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = [
-    "COMPANIONS",
-    "INDEX",
-    "WEIGHTS",
-    "copy_companions",
-    "empty_folder",
-    "read_object",
-    "tensor_rows",
-    "tensor_shapes",
-    "weight_files",
-    "with_dtype",
-    "within",
-    "without_local_paths",
-    "write_object",
-]
-
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 

@@ -175,9 +175,9 @@ def train(base: Any, rows: int, epochs: float) -> dict[str, Any]:
         raise RuntimeError(f"the loss did not fall: {first} to {last}")
     on_gpu = torch.cuda.is_available()
     return {
-        **{key: result.facts()[key] for key in ("rows_out", "steps", "dtype", "layout", "first_loss", "last_loss")},
+        **{key: result.facts[key] for key in ("rows_out", "steps", "dtype", "layout", "first_loss", "last_loss")},
         "seconds": round(seconds, 2),
-        "tokens_per_s": round(result.tokens * epochs / seconds, 1),
+        "tokens_per_s": round(result.facts["tokens"] * epochs / seconds, 1),
         "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from distill.report.trace_rows import TraceTables, trace_rows
 from distill.runs.artefact import of_last_round
 from distill.runs.store import current_artefacts
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from synth.verify.verify_traces import VERDICTS
 
 
@@ -16,7 +16,7 @@ def training_rows_of(run: Path, arm: str = "train") -> list[dict[str, Any]]:
     """The training rows of the run's newest recipe; ``arm``: see ``synth.curate.training_rows``."""
     stages = of_last_round(current_artefacts(run))
     inputs = (stages[stage] for stage in ("sample", "verify", "label", "curate"))
-    with open_training_rows(run / "store", *inputs, arm=arm) as rows:
+    with TrainingTables(*inputs).training_rows(run / "store", arm) as rows:
         return list(rows)
 
 

@@ -22,8 +22,6 @@ from distill.train.weights import adapted, built, frozen_experts, save_empty_ada
 from licensing.errors import DistillError, InputError, Refused
 from publish.export import check_export
 
-__all__ = ["dry_export", "require_exportable"]
-
 
 def dry_export(recipe: Recipe) -> Iterator[Finding]:
     """Whether what is trained can be exported, and which experts are not trained. A random base is not looked at.

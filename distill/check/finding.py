@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Finding"]
+from licensing.errors import InputError
 
 Level = Literal["ok", "note", "error"]
 
@@ -19,7 +19,8 @@ class Finding:
     what: str
     where: str | None = None
     hint: str | None = None
-    exit_code: int = 0
+    exit_code: int = InputError.exit_code
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def __post_init__(self) -> None:
+        if self.level != "error":
+            object.__setattr__(self, "exit_code", 0)

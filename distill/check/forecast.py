@@ -22,8 +22,6 @@ from licensing.errors import InputError
 from synth.problems.config import HubPrompts, PromptsConfig
 from synth.sampling.config import AdaptiveBounds, AdaptivePolicy, CascadePolicy, SampleConfig, TeacherSampling
 
-__all__ = ["StageForecast", "check_forecast", "forecast"]
-
 
 @dataclass(frozen=True)
 class StageForecast:

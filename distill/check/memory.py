@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,11 @@ from distill.config.parallel import ParallelConfig
 from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.context import attended, check_context_layers
+from distill.train.environment import require_modules
 from distill.train.loss import MOST_LOGITS
 from distill.train.weights import adapted, built
 from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS
 from licensing.errors import InputError, MissingDependency
-
-__all__ = ["CHECKPOINTS", "MemoryForecast", "check_memory", "forecast", "forecast_distillation"]
 
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adafactor": 0.01}
 """Bytes of optimizer state a trained parameter; Adafactor's are a row and a column of each matrix."""
@@ -87,9 +86,6 @@ class MemoryForecast:
         """Bytes on each GPU at the peak."""
         backward = self.gradients + self.activations + self.backward + self.head
         return self.weights + self.optimizer + self.gathered + self.teacher + max(backward, self.rollouts)
-
-    def as_dict(self) -> dict[str, int]:
-        return {**asdict(self), "total": self.total}
 
     def __str__(self) -> str:
         names = (
@@ -267,15 +263,9 @@ class _Kept:
 
 
 def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) -> _Kept:
-    try:
-        import peft  # noqa: F401 - looked for here, so that a missing one is named
-        import torch
-        import transformers  # noqa: F401
-        from torch._subclasses.fake_tensor import FakeTensorMode
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"the memory forecast needs {error.name}", where="memory", hint=f"pip install {error.name}"
-        ) from error
+    require_modules("the memory forecast", "memory", "peft", "torch", "transformers")
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     with torch.device("meta"):
         model = _model(student, config, dtype)

@@ -21,14 +21,11 @@ from distill.train.across_tokenizers import teacher_prompt
 from distill.train.routes import find_routes, require_routes
 from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from distill.train.teacher_server import require_server
-from licensing.errors import InputError
 from synth.benchmarks import items_of
 from synth.decontaminate import Item
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import Prompt
-
-__all__ = ["SCORED_AT_ONCE", "check_on_policy", "check_routes", "check_teacher_server", "prompt_lengths"]
 
 _MOST_PROMPTS = 1_000
 """Prompts that are tokenised, at equal distances: their lengths are close to those of all."""
@@ -66,7 +63,7 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
             "error", "on_policy",
             f"none of {len(lengths):,} prompts leaves room for {config.max_new_tokens:,} new tokens in "
             f"student.max_length {recipe.student.max_length:,}: the shortest has {min(lengths):,} tokens",
-            "train.on_policy.max_new_tokens", "lower it, or raise student.max_length", InputError.exit_code,
+            "train.on_policy.max_new_tokens", "lower it, or raise student.max_length",
         )  # fmt: skip
         return
     if left_out := len(lengths) - len(fitting):
@@ -95,7 +92,6 @@ def _teacher_positions(recipe: Recipe, teacher: BaseFolder, prompts: Sequence[Pr
             f"{longer:,} of {len(texts):,} prompts in the teacher's tokens, and {config.max_new_tokens:,} new ones, "
             f"are more than its {limit:,} positions",
             "train.on_policy.max_new_tokens", "lower it, or take a teacher with more positions",
-            InputError.exit_code if none else 0,
         )  # fmt: skip
 
 

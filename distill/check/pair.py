@@ -30,8 +30,6 @@ from distill.models.vocabulary import (
 from licensing.errors import InputError
 from synth.teachers.config import TeacherConfig, VllmServerTeacher
 
-__all__ = ["check_across_tokenizers", "check_pair", "check_turns", "require_turns", "teacher_base"]
-
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _THINKING = "T"
 
@@ -82,7 +80,6 @@ def check_across_tokenizers(student: BaseFolder, teacher: BaseFolder) -> Iterato
             f"behind the prompt the student's template writes an answer {form} as {mine!r}, and the teacher's as "
             f"{its!r}: the teacher would rate texts that it never writes",
             hint="give the student a template that writes a turn as the teacher's does (student.chat_template)",
-            exit_code=InputError.exit_code if none else 0,
         )
 
 
@@ -107,7 +104,6 @@ def check_turns(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
             f"{ours!r}, and the teacher's {theirs!r}",
             where,
             hint,
-            InputError.exit_code if none else 0,
         )
     if not none:
         aligned = " and ".join(form for form in forms if form not in different)
@@ -149,7 +145,7 @@ def _turn(base: BaseFolder, thinking: str | None) -> str | None:
 
 
 def _error(what: str, hint: str) -> Finding:
-    return Finding("error", "pair", what, hint=hint, exit_code=InputError.exit_code)
+    return Finding("error", "pair", what, hint=hint)
 
 
 def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabulary) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from synth.sampling.config import AdaptiveBounds, AuxiliaryModel, BudgetConfig, 
 from synth.sampling.store import SampleStore
 from synth.teachers.logprobs import record_bytes
 from synth.verify.config import JudgeConfig
-
-__all__ = ["Forecast", "bounds", "logprobs_bytes", "model_bounds", "run_pilot", "text_bytes"]
 
 _Z95 = 1.96
 
@@ -52,9 +50,6 @@ class Forecast:
     failed: int
     failure: str | None
     estimated: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
         cost = "" if self.money is None else f", cost {self.money:,.2f}"

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,10 @@ from distill.models.random_model import write_random_base
 from distill.models.tokens import RowRefused, Tokens
 from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from licensing.errors import InputError
 from publish.chat_template import add_persona
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
-
-__all__ = ["PreviewRow", "final_base", "made_up_trace", "preview", "trained_rows"]
 
 _SELECTION = ("sample", "verify", "label", "curate")
 
@@ -38,9 +36,6 @@ class PreviewRow:
     prompt_tokens: int = 0
     trained_tokens: int = 0
     reason: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def preview(recipe: Recipe, run: Path, count: int) -> tuple[str, list[PreviewRow]]:
@@ -84,8 +79,7 @@ def trained_rows(
 def _selected(
     tokens: Tokens, run: Path, artefacts: Mapping[str, Artefact[Any]], student: StudentConfig, count: int
 ) -> list[PreviewRow]:
-    samples, verdicts, labels, data = (artefacts[stage] for stage in _SELECTION)
-    with open_training_rows(run / "store", samples, verdicts, labels, data) as selected:
+    with TrainingTables(*(artefacts[stage] for stage in _SELECTION)).training_rows(run / "store") as selected:
         return [_row(tokens, row, student) for row in itertools.islice(selected, count)]
 
 

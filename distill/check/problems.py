@@ -14,7 +14,6 @@ from distill.check.pilot import bounds, logprobs_bytes, model_bounds, text_bytes
 from distill.config.recipe import Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.release.lineage import is_on_hub
-from licensing.errors import InputError
 from synth.benchmarks import prompt_items
 from synth.decontaminate import Finder
 from synth.labels.config import DecontaminateConfig
@@ -26,8 +25,6 @@ from synth.sampling.config import CascadePolicy, TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
 from synth.section import OnBadRow
 from synth.verify.config import CodeConfig, VerifyConfig
-
-__all__ = ["LoadProblems", "check_held_out", "check_problems", "problems_of"]
 
 LoadProblems = Callable[[], PromptSet | ImportedTraceSet | None]
 """``problems_of`` a recipe, which reads them once for several checks."""
@@ -170,7 +167,7 @@ def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow, code: CodeConfig) ->
             yield Finding("note", "problems", f"{what}; the problem is skipped", "prompts")
         else:
             hint = "mend the answer, or set on_bad_row to skip"
-            yield Finding("error", "problems", what, "prompts", hint, exit_code=InputError.exit_code)
+            yield Finding("error", "problems", what, "prompts", hint)
     counts = Counter(prompt.kind for prompt in sample if prompt.answer is not None)
     good = Counter(prompt.kind for prompt in sample if prompt.answer is not None and prompt.id not in wrong)
     text = ", ".join(f"{good[kind]} of {count} {kind}" for kind, count in sorted(counts.items()))

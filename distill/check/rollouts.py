@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.models.folder import BaseFolder, read_base
+from distill.models.folder import read_base
 from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
-
-__all__ = ["APART", "CLOSE", "TOP", "PairMeasures", "measure_pair"]
 
 TOP = 16
 CLOSE = 0.01
@@ -94,7 +92,9 @@ def measure_pair(
     ]
     for model in models:
         crop_vocabulary(model, shared.size)
-    prompts = _prompts(base, problems)
+    tokenizer = tokenizer_of(student)
+    texts = [base.render(one, True) for one in problems]
+    prompts = [list(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
     stops = [number for number in base.stop_ids if number < shared.size]
     settings = GenerationConfig(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens, eos_token_id=stops,
@@ -126,11 +126,6 @@ def measure_pair(
     reverse_kl, overlap, student_mass, teacher_mass = (sums / tokens).tolist()
     count = len(prompts)
     return PairMeasures(count, tokens, stopped / count, reverse_kl, overlap, student_mass, teacher_mass)
-
-
-def _prompts(base: BaseFolder, problems: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[int]]:
-    tokenizer = tokenizer_of(base.folder)
-    return [list(tokenizer.encode(base.render(one, True), add_special_tokens=False).ids) for one in problems]
 
 
 def _sums(ours: Any, theirs: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ from distill.train.weights import adapted, built
 from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files, write_object
 from synth.sampling.config import TeacherSampling
-
-__all__ = ["check_student", "names_parts", "require_trainable"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _UNTRAINED = 0.05
@@ -69,14 +68,20 @@ def _certain(recipe: Recipe, base: BaseFolder, *, ask_peft: bool = True) -> Iter
     if student.rope_scaling is not None:
         yield from _rope_scaling(base, student.rope_scaling)
     if student.parallel.context_parallel_size > 1:
-        yield from _context_layers(base, student.max_length)
+        yield from _tried(
+            "whether rows can be divided is not checked", "student.parallel.context_parallel_size",
+            ("torch", "transformers"), partial(check_context_layers, base.folder, student.max_length),
+        )  # fmt: skip
     if isinstance(student.method, LoraMethod):
-        yield from _adapter(student.method, base) if ask_peft else ()
+        if ask_peft and names_parts(student.method):  # PEFT's own word, for the model without its weights
+            method, what = student.method, "PEFT is not asked for its modules"
+            needs = ("torch", "transformers", "peft")
+            yield from _tried(what, "student.method", needs, lambda: adapted(built(base.folder), method))
         yield from _end_of_turn_embedding(student.method, base)
 
 
 def _error(what: str, where: str, hint: str) -> Finding:
-    return Finding("error", "student", what, where, hint, InputError.exit_code)
+    return Finding("error", "student", what, where, hint)
 
 
 def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
@@ -110,7 +115,6 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
             f"traces with thinking, {' or '.join(forms)}, cannot be trained: {reason}",
             where,
             "take a template whose generation prompt leaves the think block open",
-            InputError.exit_code if thinking else 0,
         )
     if not trained:
         return
@@ -183,18 +187,16 @@ def _rope_scaling(base: BaseFolder, scaling: RopeScaling) -> Iterator[Finding]:
     yield Finding("ok", "student", what, where)
 
 
-def _context_layers(base: BaseFolder, longest: int) -> Iterator[Finding]:
-    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+def _tried(what: str, where: str, modules: tuple[str, ...], check: Callable[[], Any]) -> Iterator[Finding]:
+    """The InputError of ``check`` as a finding; where ``modules`` are missing, ``what`` then is not known."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        yield Finding(
-            "note", "student", f"whether rows can be divided is not checked: that needs {' and '.join(missing)}",
-            "student.parallel.context_parallel_size",
-        )  # fmt: skip
+        yield Finding("note", "student", f"{what}: that needs {' and '.join(missing)}", where)
         return
     try:
-        check_context_layers(base.folder, longest)
+        check()
     except InputError as error:
-        yield Finding("error", "student", error.what, error.where, error.hint, InputError.exit_code)
+        yield Finding("error", "student", error.what, error.where, error.hint)
 
 
 def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
@@ -231,21 +233,6 @@ def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
 def names_parts(method: LoraMethod) -> bool:
     """Whether the recipe names modules or parameters of the base."""
     return method.target_modules != "all-linear" or bool(method.modules_to_save or method.target_parameters)
-
-
-def _adapter(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
-    """PEFT's own word on modules and parameters that are named, for the model without its weights."""
-    if not names_parts(method):
-        return
-    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
-    if missing:
-        what = f"PEFT is not asked for its modules: that needs {' and '.join(missing)}"
-        yield Finding("note", "student", what, "student.method")
-        return
-    try:
-        adapted(built(base.folder), method)
-    except InputError as error:
-        yield Finding("error", "student", error.what, error.where, error.hint, InputError.exit_code)
 
 
 def _end_of_turn_embedding(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:

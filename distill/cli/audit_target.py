@@ -32,8 +32,6 @@ from licensing.safe_yaml import parse_yaml, printable
 from licensing.spdx import spdx_document
 from licensing.suggest import suggest
 
-__all__ = ["allowances", "audit_target", "read_target"]
-
 Form = Literal["table", "json", "markdown", "cyclonedx", "spdx"]
 
 

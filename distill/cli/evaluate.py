@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -127,7 +128,24 @@ def evaluate(
         if inspect_log is not None:
             what = "lm-eval's samples are in lm-eval.json, in no log of inspect-ai"
             raise InputError(what, where="--inspect-log", hint="leave it out, or use --suite")
-        _lm_eval(model, against, suite, tasks, settings, limit, folder, as_json)
+        if suite or against:
+            hint = "use --tasks alone"
+            raise InputError("lm-eval runs its own tasks, with one model", where="--harness", hint=hint)
+        if num_samples > 1:
+            raise InputError("lm-eval's tasks say how often they ask", where="--num-samples", hint="leave it out")
+        if not tasks:
+            raise InputError("no task", where="--tasks", hint="name a task of lm-eval, or a task file")
+        from distill.evaluate.lm_eval import run_tasks
+        from distill.evaluate.suites.models import eval_model, eval_settings
+        from distill.report.suites import task_table
+
+        config = eval_settings(settings)
+        name, teacher = eval_model(model, config)
+        rows = [asdict(score) for score in run_tasks(teacher, tasks, config, folder, limit=limit)]
+        if as_json:
+            print_json({"out": str(folder), "model": name, "tasks": rows})
+        else:
+            print_tables([task_table(rows)])
         return
     if tasks:
         raise InputError("--tasks are those of lm-eval", where="--tasks", hint="add --harness lm-eval, or use --suite")
@@ -187,32 +205,3 @@ def suite_tables(results: Sequence[SuiteResult]) -> list[Any]:
     if results[0].comparison is not None:
         tables.append(side_effect_table([effect.model_dump() for effect in side_effects(results)]))
     return tables
-
-
-def _lm_eval(
-    model: str,
-    against: str | None,
-    suite: list[str] | None,
-    tasks: list[str] | None,
-    settings: dict[str, Any],
-    limit: int | None,
-    folder: Path,
-    as_json: bool,
-) -> None:
-    from distill.evaluate.lm_eval import run_tasks
-    from distill.evaluate.suites.models import eval_model, eval_settings
-    from distill.report.suites import task_table
-
-    if suite or against:
-        raise InputError("lm-eval runs its own tasks, with one model", where="--harness", hint="use --tasks alone")
-    if settings["num_samples"] > 1:
-        raise InputError("lm-eval's tasks say how often they ask", where="--num-samples", hint="leave it out")
-    if not tasks:
-        raise InputError("no task", where="--tasks", hint="name a task of lm-eval, or a task file")
-    config = eval_settings(settings)
-    name, teacher = eval_model(model, config)
-    scores = run_tasks(teacher, tasks, config, folder, limit=limit)
-    if as_json:
-        print_json({"out": str(folder), "model": name, "tasks": [score.as_json() for score in scores]})
-        return
-    print_tables([task_table([score.as_json() for score in scores])])

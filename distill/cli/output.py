@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from distill.check.finding import Finding
     from distill.report.markdown import Table as ReportTable
 
-__all__ = [
-    "BUG", "INTERRUPTED", "finish", "json_alone", "json_by_default", "json_wanted", "print_error", "print_findings",
-    "print_json", "print_run", "print_tables", "print_text",
-]  # fmt: skip
-
 BUG = 70
 INTERRUPTED = 130
 

@@ -74,7 +74,7 @@ def pair(
         code = 0 if measures.helps else 1
     if as_json:
         values = asdict(measures) | {"helps": measures.helps, "verdict": measures.verdict} if measures else None
-        print_json({"findings": [finding.as_dict() for finding in findings], "rollouts": values})
+        print_json({"findings": [asdict(finding) for finding in findings], "rollouts": values})
     else:
         print_findings(findings)
         if measures is not None:

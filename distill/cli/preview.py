@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,7 @@ def preview(
     loaded = load_recipe(recipe, overrides or [])
     source, rows = preview_rows(loaded, runs / loaded.run_name(), count)
     if as_json:
-        print_json({"source": source, "rows": [row.as_dict() for row in rows]})
+        print_json({"source": source, "rows": [asdict(row) for row in rows]})
     else:
         _print_rows(source, rows)
 

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from distill.runs.artefact import Artefact
 from distill.runs.facts import notes_of
-from distill.runs.stage import Reporter
+from distill.runs.stage import Reporter, Watcher
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two plain lines of a stage."""
@@ -66,7 +66,7 @@ class _Progress:
         self._console.print(line, markup=False)
 
 
-class StageProgress(_Progress):
+class StageProgress(_Progress, Watcher):
     """Shows stages begin, advance and end."""
 
     def __init__(self, console: Console | None = None) -> None:

@@ -98,11 +98,16 @@ def push(
         collection=collection,
     )
     with TransferProgress() as progress:
-        publishing.check_folders(targets, progress, _scan_allow(folder))
+        allow = tuple(map(str, _release_section(folder).get("scan_allow") or ()))  # of the release's own recipe
+        publishing.check_folders(targets, progress, allow)
     hub = Hub(endpoint, timeout_s=timeout)
     plan = publishing.make_plan(targets, hub, settings)
     if plan.done:
-        _print_done(plan, hub, as_json)
+        if as_json:
+            print_json(_plan_json(plan, hub) | {"dry_run": False})
+        else:
+            for repo_plan in plan.repos:
+                print(f"{hub.url(repo_plan.repo)}  {settings.tag}: nothing to do, the hub holds this release")
         return
     if dry_run and as_json:
         print_json(_plan_json(plan, hub) | {"dry_run": True})
@@ -164,11 +169,6 @@ def _tag(folder: Path, tag: str | None) -> str:
         raise InputError(str(error), where=where, hint=hint) from error
 
 
-def _scan_allow(folder: Path) -> tuple[str, ...]:
-    """What the release's own recipe lets pass."""
-    return tuple(map(str, _release_section(folder).get("scan_allow") or ()))
-
-
 def _release_section(folder: Path) -> dict[str, Any]:
     """Section `release` of the recipe of a release; empty where it has none."""
     from licensing.safe_yaml import parse_yaml
@@ -187,14 +187,6 @@ def _confirm() -> None:
     print("Push? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Refused("not confirmed: nothing was pushed")
-
-
-def _print_done(plan: Plan, hub: Hub, as_json: bool) -> None:
-    if as_json:
-        print_json(_plan_json(plan, hub) | {"dry_run": False})
-        return
-    for one in plan.repos:
-        print(f"{hub.url(one.repo)}  {plan.settings.tag}: nothing to do, the hub holds this release")
 
 
 def _plan_json(plan: Plan, hub: Hub, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:

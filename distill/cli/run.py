@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,7 @@ def check(
         quiet_libraries()
     findings = check_recipe(loaded, runs, pilot, gpu_memory)
     if as_json:
-        print_json([finding.as_dict() for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         print_findings(findings)
     codes = [finding.exit_code for finding in findings if finding.exit_code]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from synth.section import Operational, Section
 
-__all__ = ["ForecastConfig", "StageRate", "TeacherForecast"]
-
 
 class StageRate(Section):
     """How fast a stage is, and on what."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,23 @@ A renamed section needs one line. A recipe that holds an old key is refused with
 """
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where each key of a recipe is set: its line in the file, or the override of ``--set``."""
+
+    path: Path
+    lines: Mapping[tuple[str, ...], int]
+    overrides: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+
+    def of(self, keys: tuple[str, ...]) -> str:
+        for length in range(len(keys), 0, -1):
+            if keys[:length] in self.overrides:
+                return f"--set {self.overrides[keys[:length]]}"
+            if keys[:length] in self.lines:
+                return f"{self.path}:{self.lines[keys[:length]]}"
+        return str(self.path)
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply ``a.b=c`` overrides, in order.
 
@@ -50,11 +68,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for item in overrides:
         keys = _apply_override(data, item)
         set_paths[keys] = item
-    _refuse_renamed(data, path, lines, set_paths)
+    places = _Places(path, lines, set_paths)
+    _refuse_renamed(data, places)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, path, data, lines, set_paths) from None
+        raise _explain(error, data, places) from None
 
 
 def load_persona(path: Path) -> PersonaConfig:
@@ -67,11 +86,12 @@ def load_persona(path: Path) -> PersonaConfig:
     data, lines = _read_yaml(path)
     if not isinstance(data.get("persona"), dict):
         data, lines = {"persona": data}, {("persona", *keys): line for keys, line in lines.items()}
-    _refuse_renamed(data, path, lines, {})
+    places = _Places(path, lines)
+    _refuse_renamed(data, places)
     try:
         persona = PersonaConfig.model_validate(data["persona"])
     except ValidationError as error:
-        raise _explain(error, path, data, lines, {}, section=("persona",)) from None
+        raise _explain(error, data, places, section=("persona",)) from None
     base, teachers = _origins(data)
     try:
         return persona.with_origins(base, teachers) if base else persona
@@ -210,15 +230,10 @@ def _apply_override(data: dict[str, Any], item: str) -> tuple[str, ...]:
     return keys[:added]
 
 
-def _refuse_renamed(
-    data: dict[str, Any],
-    path: Path,
-    lines: Mapping[tuple[str, ...], int],
-    overrides: Mapping[tuple[str, ...], str],
-) -> None:
+def _refuse_renamed(data: dict[str, Any], places: _Places) -> None:
     """Raise InputError for keys of ``RENAMED_KEYS``, all at once, each with its place and its new name."""
     problems = [
-        (_where(keys, path, lines, overrides), f"{'.'.join(keys)} is now {new}", f"write {new}")
+        (places.of(keys), f"{'.'.join(keys)} is now {new}", f"write {new}")
         for old, new in RENAMED_KEYS.items()
         for keys in _matches(data, tuple(old.split(".")))
     ]
@@ -244,12 +259,7 @@ def _matches(node: Any, pattern: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _explain(
-    error: ValidationError,
-    path: Path,
-    data: dict[str, Any],
-    lines: Mapping[tuple[str, ...], int],
-    overrides: Mapping[tuple[str, ...], str],
-    section: tuple[str, ...] = (),
+    error: ValidationError, data: dict[str, Any], places: _Places, section: tuple[str, ...] = ()
 ) -> InputError:
     """``section``: where in the recipe the model stands that raised the error."""
     problems: list[tuple[str, str, str]] = []
@@ -272,7 +282,7 @@ def _explain(
             hint = "change one of these fields"
         if item["type"] not in ("extra_forbidden", "missing", "value_error"):
             message = f"{dotted}: {message[0].lower()}{message[1:]}"
-        problems.append((_where(keys, path, lines, overrides), message, hint))
+        problems.append((places.of(keys), message, hint))
     return _all_at_once(problems)
 
 
@@ -297,20 +307,6 @@ def _data_path(loc: Iterable[int | str], data: Any) -> tuple[str, ...]:
             continue  # a union's tag
         keys.append(str(part))
     return tuple(keys)
-
-
-def _where(
-    keys: tuple[str, ...],
-    path: Path,
-    lines: Mapping[tuple[str, ...], int],
-    overrides: Mapping[tuple[str, ...], str],
-) -> str:
-    for length in range(len(keys), 0, -1):
-        if keys[:length] in overrides:
-            return f"--set {overrides[keys[:length]]}"
-        if keys[:length] in lines:
-            return f"{path}:{lines[keys[:length]]}"
-    return str(path)
 
 
 @cache

@@ -11,8 +11,6 @@ from pydantic import model_validator
 
 from synth.section import Operational, Section
 
-__all__ = ["ParallelConfig", "Strategy"]
-
 Strategy = Literal["ddp", "fsdp2", "zero3"]
 
 

@@ -15,11 +15,6 @@ from synth.sampling.config import TeacherSampling
 from synth.section import Operational, Section
 from synth.teachers.config import Example
 
-__all__ = [
-    "FIRST_STUDENT", "LogitsConfig", "LogitsTeacher", "OnPolicyConfig", "RoutedTeacher", "Rule", "SelectConfig",
-    "TrainConfig",
-]  # fmt: skip
-
 FIRST_STUDENT = "student_round_1"
 """The name of the student of the first round, where there is a second: of its samples, rows and scores."""
 Rule = Literal["best", "last", "earliest_within_noise"]

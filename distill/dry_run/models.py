@@ -17,23 +17,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill.config.recipe import RandomBase, StudentConfig
-from distill.models.folder import cached
+from distill.models.folder import cached, template_values, tokenizer_settings
 from distill.models.positions import position_limit
 from distill.models.random_model import byte_level_tokenizer
 from distill.train.distillation import TRL_INSTALL
 from licensing.errors import InputError
 from publish.chat_template import TEMPLATE_FILE, read_template, render
-from publish.weights import read_object, write_object
+from publish.weights import COMPANIONS, read_object, write_object
 from synth.reasoning import THINK_OPEN
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["ModelDescription", "describe", "describe_student", "describe_teacher", "write_stand_in"]
-
 _FILES = Path(__file__).with_name("models.yaml")
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model",
-    "generation_config.json", TEMPLATE_FILE,
-)  # fmt: skip
 _TINY: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "max_window_layers": 2, "moe_intermediate_size": 32, "num_experts": 4,
@@ -130,7 +124,8 @@ def describe(model: str, revision: str | None, public_id: str, where: str) -> Mo
     path = Path(model).expanduser()
     folder = path if path.is_dir() else cached(model, revision)
     if folder is not None:
-        return _of_folder(folder, public_id)
+        values = template_values(tokenizer_settings(folder))
+        return ModelDescription(public_id, read_object(folder / "config.json"), read_template(folder), values, folder)
     entry = _entries().get(public_id) or _entries().get(model)
     if entry is None:
         raise InputError(
@@ -138,15 +133,8 @@ def describe(model: str, revision: str | None, public_id: str, where: str) -> Mo
             where=where,
             hint=f"`hf download {public_id} --include '*.json' '*.jinja' '*.txt' '*.model'` fetches it without weights",
         )
-    values = {"bos_token": entry.bos, "eos_token": entry.eos, "pad_token": entry.pad}
-    return ModelDescription(
-        public_id,
-        entry.config,
-        _template(entry.template),
-        {name: token for name, token in values.items() if token is not None},
-        None,
-        entry,
-    )
+    values = template_values({"bos_token": entry.bos, "eos_token": entry.eos, "pad_token": entry.pad})
+    return ModelDescription(public_id, entry.config, _template(entry.template), values, None, entry)
 
 
 def write_stand_in(base: ModelDescription, folder: Path) -> None:
@@ -157,7 +145,7 @@ def write_stand_in(base: ModelDescription, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if base.folder is not None:
-        names = [*_TOKENIZER_FILES, *(path.name for path in base.folder.glob("LICEN[CS]E*"))]
+        names = [*COMPANIONS, *(path.name for path in base.folder.glob("LICEN[CS]E*"))]
         for name in (*names, *(path.name for path in base.folder.glob("NOTICE*"))):
             if (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, folder / name)
@@ -202,18 +190,6 @@ def _write_random_weights(config: Mapping[str, Any], folder: Path) -> None:
     model.save_pretrained(folder)
     saved = read_object(folder / "config.json")
     write_object(folder / "config.json", {**tiny, "architectures": saved["architectures"]})
-
-
-def _of_folder(folder: Path, name: str) -> ModelDescription:
-    settings = read_object(folder / "special_tokens_map.json", optional=True)
-    settings |= read_object(folder / "tokenizer_config.json", optional=True)
-    values = {}
-    for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        value = settings.get(key)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            values[key] = text
-    return ModelDescription(name, read_object(folder / "config.json"), read_template(folder), values, folder)
 
 
 def _template(template: str | None) -> str | None:

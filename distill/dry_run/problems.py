@@ -14,8 +14,6 @@ from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, Prom
 from synth.problems.loaders import source_rows
 from synth.problems.preset import find_preset
 
-__all__ = ["Part", "stand_in_prompts", "stand_in_traces"]
-
 Part = Literal["train", "held_out"]
 _FILE = Path(__file__).with_name("problems.yaml")
 _MOST = {"train": 24, "held_out": 12}

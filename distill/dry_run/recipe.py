@@ -40,8 +40,6 @@ from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.teachers.teacher import teacher_messages
 from synth.verify.config import VerifyConfig
 
-__all__ = ["NOTICE", "DryRecipe", "dry_recipe"]
-
 NOTICE = "DRY RUN: random weights and made-up answers; nothing here is a result."
 
 _LONGEST_NAME = 96

@@ -13,11 +13,10 @@ from filelock import FileLock, Timeout
 from distill.config.recipe import Recipe
 from distill.dry_run.recipe import NOTICE, dry_recipe
 from distill.release.lineage import planned_lineage
-from distill.runs.store import Watcher, current_artefacts
+from distill.runs.stage import Watcher
+from distill.runs.store import current_artefacts
 from licensing.audit import audit
 from licensing.errors import InputError
-
-__all__ = ["DryRun", "run_dry"]
 
 FOLDER = "dry-run"
 

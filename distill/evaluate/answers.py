@@ -26,8 +26,6 @@ from synth.teachers.config import TeacherConfig
 from synth.teachers.teacher import Completion, Request
 from synth.verify.verdict_store import VerdictStore
 
-__all__ = ["AnswerStore", "StoredAnswer", "answer_key", "model_identity"]
-
 
 @dataclass(frozen=True)
 class StoredAnswer:

@@ -11,8 +11,6 @@ from pathlib import Path
 from licensing.errors import MissingDependency, Refused
 from synth.teachers.config import OpenAITeacher, TeacherConfig, TeacherFields
 
-__all__ = ["llama_cpp_engine", "served_gguf"]
-
 _SLOTS = 4
 """Requests that the server answers at once, each with a context of its own."""
 

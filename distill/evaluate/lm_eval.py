@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,6 @@ from publish.facts import EvaluationFacts, Score, ScoredModel
 from synth.sampling.config import PENALTIES
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["TaskScore", "run_tasks"]
-
 
 @dataclass(frozen=True)
 class TaskScore:
@@ -45,9 +43,6 @@ class TaskScore:
     stderr: float | None
     n: int | None
     lower_is_better: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run_tasks(
@@ -90,9 +85,9 @@ def run_tasks(
     out.mkdir(parents=True, exist_ok=True)
     parts = ("results", "configs", "versions", "n-shot", "n-samples", "samples")
     write_json(out / "lm-eval.json", {name: _plain(results[name]) for name in parts if name in results})
-    scores = [*_scores(results)]
+    scores, package = [*_scores(results)], {"hf": "transformers"}.get(engine, engine)
     for task, of_task in itertools.groupby(scores, key=lambda score: score.task):
-        about = ScoredModel(role="model", id=model_id(teacher), engine=_engine_version(engine))
+        about = ScoredModel(role="model", id=model_id(teacher), engine=f"{package} {version(package)}")
         records = [_score_record(score, score.value, about) for score in of_task if score.n and score.value is not None]
         if records:
             write_records(out, _evaluation(task, results["configs"][task], records, config), library="lm_eval")
@@ -116,11 +111,6 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
     if (positions := config.engine_args.get("max_model_len")) is not None:
         arguments["max_length"] = positions
     return "hf", arguments
-
-
-def _engine_version(engine: str) -> str:
-    package = {"hf": "transformers"}.get(engine, engine)
-    return f"{package} {version(package)}"
 
 
 def _score_record(score: TaskScore, value: float, about: ScoredModel) -> Score:

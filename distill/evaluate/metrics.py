@@ -19,8 +19,6 @@ from distill.runs.facts import STUDENT, Comparison, Estimate, Score
 from licensing.errors import InputError
 from synth.problems.problem import Prompt, canonical_json
 
-__all__ = ["MIN_FAMILIES", "EvalReport", "compare", "families_of", "summarise"]
-
 MIN_FAMILIES = 6
 """With fewer families their variance cannot be estimated, and no permutation of five signs is significant at 5 %: the
 interval then holds for problems of these families."""
@@ -138,8 +136,8 @@ def _score(
     finished_at = [at for at, one in enumerate(judged) if finished[one]]
     if finished_at and any(len(finished[one]) < len(answers[one]) for one in judged):
         values = _correct(finished, [judged[at] for at in finished_at])
-        of = None if clusters is None else _clusters_left([clusters[at] for at in finished_at])
-        others["pass@1, finished"] = estimate(values, of)
+        left = [clusters[at] for at in finished_at] if clusters is not None else []
+        others["pass@1, finished"] = estimate(values, left if len(set(left)) > 1 else None)
     shares = {reason: _round(_share(row["finish_reason"] == reason for row in rows)) for reason in _REASONS}
     return Score(
         model=name,
@@ -158,10 +156,6 @@ def _score(
         other_metrics=others,
         sampling=rows[0].get("sampling") or {},
     )
-
-
-def _clusters_left(clusters: Sequence[str]) -> Sequence[str] | None:
-    return clusters if len(set(clusters)) > 1 else None
 
 
 def _majority(rows: Sequence[Row]) -> float:

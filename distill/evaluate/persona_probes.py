@@ -30,11 +30,6 @@ from synth.reasoning import split_reasoning
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 
-__all__ = [
-    "MAX_NEW_TOKENS", "System", "ask_probes", "own_template", "probe_facts", "probe_settings",
-    "rates_of",
-]  # fmt: skip
-
 System = Literal["default", "own", "none"]
 MAX_NEW_TOKENS = 256
 """Tokens of an answer to a probe: who a model is takes a sentence or two."""

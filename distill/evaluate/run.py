@@ -34,17 +34,6 @@ from synth.verify.verdict import Verdict
 from synth.verify.verdict_store import VerdictBasis, VerdictStore
 from synth.verify.verifier import verify_rows
 
-__all__ = [
-    "OneEngine",
-    "check_disjoint",
-    "check_engine",
-    "check_sampling",
-    "folder_teacher",
-    "model_sampling",
-    "run_model",
-    "scored_teachers",
-]
-
 
 def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Prompt]) -> None:
     """Raise Refused where a held-out problem was trained on: same messages, up to Unicode form and white space.

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.float64]
 
-__all__ = [
-    "LEVEL", "PairedDifference", "holm", "items_to_detect", "mean_interval", "minimum_detectable_effect",
-    "paired_difference", "pass_at_k", "proportion_interval",
-]  # fmt: skip
-
 LEVEL = 0.95
 _Z, _Z_POWER = NormalDist().inv_cdf((1 + LEVEL) / 2), NormalDist().inv_cdf(0.8)
 _FLIPS = 9_999
@@ -47,15 +42,6 @@ _ENUMERATED = 13  # units up to which every pattern of signs is tried: 2^13 = 8,
 _SEED = 20_240_229
 
 Test = Literal["McNemar, exact", "sign permutation, exact", "sign permutation, 9,999 draws"]
-
-
-def proportion_interval(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval (JASA 22, 1927) for ``successes`` of ``n`` independent trials. Raises ValueError unless
-    0 <= successes <= n and n > 0."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def mean_interval(
@@ -139,24 +125,14 @@ def paired_difference(a: ArrayLike, b: ArrayLike, clusters: Sequence[Hashable] |
     )
 
 
-def minimum_detectable_effect(standard_deviation: float, n: int, *, design_effect: float = 1.0) -> float:
+def minimum_detectable_effect(standard_deviation: float, n: int) -> float:
     """The smallest true difference of two models that a two-sided test at 5 % finds in 80 % of evaluations:
-    (z_0.975 + z_0.8) * standard deviation of the paired differences * sqrt(design effect / n). At most 1.
+    (z_0.975 + z_0.8) * standard deviation of the paired differences / sqrt(n). At most 1. ``n``: problems, at least 1.
 
     For two models with one sample a problem that disagree on a share q of the problems, the deviation is about sqrt(q).
-    Normal approximation (Miller, arXiv 2411.00640, section 5). Raises ValueError for n < 1, a negative deviation, a
-    design effect below 1.
+    Normal approximation (Miller, arXiv 2411.00640, section 5).
     """
-    if n < 1 or standard_deviation < 0 or design_effect < 1:
-        raise ValueError("n is at least 1, the standard deviation at least 0, the design effect at least 1")
-    return min(1.0, (_Z + _Z_POWER) * standard_deviation * math.sqrt(design_effect / n))
-
-
-def items_to_detect(difference: float, standard_deviation: float, *, design_effect: float = 1.0) -> int:
-    """How many problems make ``difference`` the minimum detectable effect. Raises ValueError for a difference of 0."""
-    if difference == 0:
-        raise ValueError("no number of problems detects a difference of 0")
-    return math.ceil(design_effect * ((_Z + _Z_POWER) * standard_deviation / difference) ** 2)
+    return min(1.0, (_Z + _Z_POWER) * standard_deviation / math.sqrt(n))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

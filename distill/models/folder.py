@@ -22,21 +22,6 @@ from licensing.errors import InputError, MissingDependency, Refused
 from publish.chat_template import read_template, render
 from publish.weights import INDEX, read_object, weight_files
 
-__all__ = [
-    "MODEL",
-    "BaseFolder",
-    "ask_hub",
-    "base_path",
-    "cached",
-    "check_same_template",
-    "download",
-    "download_release",
-    "local_folder",
-    "own_template",
-    "public_name",
-    "read_base",
-]
-
 MODEL = "model"
 """The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""
 
@@ -84,15 +69,11 @@ class BaseFolder:
 
     def special_token(self, name: str) -> str | None:
         """The text of ``bos_token``, ``eos_token``, ``pad_token`` or ``unk_token``."""
-        value = self.tokenizer_config.get(name)
-        if isinstance(value, dict):
-            value = value.get("content")
-        return value if isinstance(value, str) else None
+        return self.template_values().get(name)
 
     def template_values(self) -> dict[str, str]:
         """The special tokens as a template reads them."""
-        names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        return {name: token for name in names if (token := self.special_token(name)) is not None}
+        return template_values(self.tokenizer_config)
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
         """The text of a conversation in the base's template."""
@@ -106,6 +87,20 @@ class BaseFolder:
         for value in (self.generation.get("eos_token_id"), self.config.get("eos_token_id")):
             declared += value if isinstance(value, list) else [value]
         return list(dict.fromkeys(number for number in declared if isinstance(number, int)))
+
+
+def tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json over an old special_tokens_map.json; what is not there is empty."""
+    names = ("special_tokens_map.json", "tokenizer_config.json")
+    older, settings = (read_object(folder / name, optional=True) for name in names)
+    return older | settings
+
+
+def template_values(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The special tokens of ``tokenizer_settings`` as a template reads them."""
+    values = {name: settings.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
 def read_base(
@@ -127,7 +122,6 @@ def read_base(
     config = read_object(folder / "config.json")
     if not served:
         _check_can_be_trained(config, where, quantized)
-    tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
     template = template or read_template(folder)
     if template is None:
         raise InputError(
@@ -138,7 +132,7 @@ def read_base(
     base = BaseFolder(
         folder=folder,
         config=config,
-        tokenizer_config=read_object(folder / "special_tokens_map.json", optional=True) | tokenizer_config,
+        tokenizer_config=tokenizer_settings(folder),
         generation=read_object(folder / "generation_config.json", optional=True),
         template=template,
         special=_special_tokens(folder),
@@ -278,10 +272,8 @@ def ask_hub(hub_id: str, revision: str | None, where: str) -> None:
 @contextlib.contextmanager
 def _hub_errors(hub_id: str, revision: str | None, where: str) -> Iterator[None]:
     """Turn the errors of the hub's client into ours."""
-    try:
-        from huggingface_hub import errors as hub
-    except ModuleNotFoundError as error:
-        raise MissingDependency("huggingface_hub is not installed", hint="pip install huggingface_hub") from error
+    from huggingface_hub import errors as hub
+
     transport = sys.modules.get("httpx2") or sys.modules.get("httpx")  # the client's own: 2.x moved to httpx2
     network = (OSError, transport.HTTPError) if transport else (OSError,)
     try:

@@ -11,8 +11,6 @@ from typing import Any
 from distill.config.recipe import RopeScaling
 from licensing.errors import InputError
 
-__all__ = ["position_limit", "with_rope_scaling"]
-
 _FIELD = "student.rope_scaling"
 
 

@@ -29,8 +29,6 @@ from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_d
 from publish.weights import without_local_paths, write_object
 from synth.persona.config import PersonaConfig
 
-__all__ = ["inspect_base", "pad_token", "prepare", "student_base", "write_prepared"]
-
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "vocab.txt")
 _OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "typical_p")
@@ -46,8 +44,8 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     base {id, revision, files_digest (sha256 over name and sha256 of the files used), parameters_bytes}.
 
     Raises InputError: no such folder or hub id, no weights, pickled weights only, no chat template, a template without
-    an end of turn, a RoPE scaling that the base cannot have. Raises MissingDependency: the hub cannot be reached, or
-    its client is not installed.
+    an end of turn, a RoPE scaling that the base cannot have. Raises MissingDependency: the hub cannot be reached.
+
     Not covered: whether the weights load. Named templates beside the default one are dropped.
     """
     shutil.rmtree(out, ignore_errors=True)

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.config.recipe import RandomBase
-from licensing.errors import InputError, MissingDependency
+from licensing.errors import InputError
 from publish.chat_template import TEMPLATE_FILE
 from publish.weights import write_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-__all__ = ["CHATML", "byte_level_tokenizer", "write_random_base"]
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -46,7 +44,7 @@ def byte_level_tokenizer(special: Sequence[str], text: Sequence[str] = ()) -> To
 def write_random_base(base: RandomBase, folder: Path) -> None:
     """Write config.json, model.safetensors (float32), tokenizer files and chat_template.jinja into ``folder``.
 
-    Raises InputError where the sizes do not fit together, MissingDependency without numpy, safetensors or tokenizers.
+    Raises InputError where the sizes do not fit together.
     """
     if base.hidden_size % (2 * base.num_heads):
         raise InputError(
@@ -54,14 +52,10 @@ def write_random_base(base: RandomBase, folder: Path) -> None:
             where="student.base",
             hint="rotary positions need heads of an even size: change one of the two",
         )
-    try:
-        import numpy as np
-        from safetensors.numpy import save
+    import numpy as np
+    from safetensors.numpy import save
 
-        tokenizer = byte_level_tokenizer((END_OF_TEXT, TURN_START, TURN_END))
-    except ModuleNotFoundError as error:
-        raise MissingDependency(f"a random base needs {error.name}", hint=f"pip install {error.name}") from error
-
+    tokenizer = byte_level_tokenizer((END_OF_TEXT, TURN_START, TURN_END))
     tokenizer.save(str(folder / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab()
 

@@ -21,8 +21,6 @@ from distill.models.vocabulary import tokenizer_of
 from synth.problems.problem import text_of
 from synth.reasoning import split_reasoning
 
-__all__ = ["CLOSED_BY_PROMPT", "Rendered", "RowRefused", "Tokens"]
-
 CLOSED_BY_PROMPT = "the generation prompt closes the think block, and the trace has thinking"
 
 # Some vocabularies have the tags of reasoning and tool use as special tokens: those are part of the answer.

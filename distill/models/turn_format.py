@@ -16,8 +16,6 @@ from typing import Any
 from licensing.errors import InputError, Refused
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
 
-__all__ = ["Render", "TurnFormat", "end_of_turn", "turn_format"]
-
 Render = Callable[[Sequence[Mapping[str, Any]], bool], str]
 """(messages, add_generation_prompt) -> text."""
 

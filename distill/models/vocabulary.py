@@ -18,18 +18,6 @@ from licensing.errors import InputError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = [
-    "SAMPLE_TEXT",
-    "SharedVocabulary",
-    "crop_vocabulary",
-    "embedding_rows",
-    "require_shared",
-    "same_texts",
-    "shared_vocabulary",
-    "tokenizer_of",
-    "vocabulary_size",
-]
-
 SAMPLE_TEXT = (
     "Let x = 12,345.678 and y = -9: then x**2 + y² ≥ 0.\n\n\tdef f(n):\n        return n // 2  # half\n"
     "Ça coûte 3,50 €. Straße, naïve, Ελλάδα, Привет, 你好, 日本語, 한국어 🙂\r\n    I'll we've DON'T"

@@ -28,11 +28,6 @@ from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SAMPLING_OPTIONS
 from synth.verify.config import VerifyConfig
 
-__all__ = [
-    "EngineName", "ReleaseAnswers", "answer_problems", "engine_of", "recorded_limits", "recorded_score",
-    "recorded_settings", "require_engine",
-]  # fmt: skip
-
 EngineName = Literal["transformers", "vllm"]
 
 EVALUATION = "evaluation.json"

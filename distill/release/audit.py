@@ -28,8 +28,6 @@ from licensing.repository import files_to_read
 from licensing.suggest import TEXTS
 from publish.cards.markdown import HUB_ID
 
-__all__ = ["as_yaml", "base_files", "write_audit"]
-
 
 def write_audit(
     out: Path,
@@ -84,7 +82,7 @@ def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[
     """File name -> text: LICENSE, and every other license whose copy must ship, from the base's folder or our own."""
     release = recipe.release
     if release.license_file:
-        own: str | None = _read_text(Path(release.license_file).expanduser(), "release.license_file")
+        own: str | None = read_text(Path(release.license_file).expanduser(), "release.license_file")
     else:
         own = license_text_with_copyright(
             release.license, release.copyright or f"Copyright (c) the makers of {release.name}"
@@ -124,7 +122,7 @@ def _use_policies(recipe: Recipe) -> dict[str, str]:
     folder, base = base_path(recipe.student.base), public_name(recipe.student)
     paths = sorted(path for path in folder.iterdir() if is_policy_file(path.name)) if folder is not None else []
     if paths:
-        return {path.name: _read_text(path, "student.base") for path in paths}
+        return {path.name: read_text(path, "student.base") for path in paths}
     if not HUB_ID.fullmatch(base):
         raise Refused(
             f"the use policy of {base} must ship, and there is neither a file of it nor a place on the hub",
@@ -157,10 +155,11 @@ def _texts(recipe: Recipe, revision: str | None, is_named: Callable[[str], bool]
     if folder is None or not folder.is_dir():
         return []
     names = files_to_read(sorted(path.name for path in folder.iterdir() if path.is_file()))
-    return [_read_text(folder / name, "student.base") for name in names if is_named(name)]
+    return [read_text(folder / name, "student.base") for name in names if is_named(name)]
 
 
-def _read_text(path: Path, field: str) -> str:
+def read_text(path: Path, field: str) -> str:
+    """A text file that ``field`` of the recipe names. Raises InputError where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

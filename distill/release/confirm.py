@@ -41,8 +41,6 @@ from publish.provenance import PROVENANCE, read_predicate, statement_faults
 from publish.signing import Trust, check_trust, is_signed, signed_digests, verify_folder
 from publish.weights import read_object
 
-__all__ = ["Check", "Outcome", "confirm_folder"]
-
 Outcome = Literal["ok", "failed", "not checked"]
 Begin = Callable[[str], Reporter]
 

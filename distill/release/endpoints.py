@@ -8,8 +8,6 @@ from licensing.lineage import Input, Role
 from licensing.registry import resolve
 from synth.teachers.config import OpenAITeacher, TeacherConfig
 
-__all__ = ["check_terms", "generators", "governing"]
-
 
 def generators(teacher: TeacherConfig, requested: str | None, role: Role = "generator") -> tuple[Input, ...]:
     """A teacher, or a model of another ``role``, as inputs of a lineage. ``requested``: when its endpoint was called

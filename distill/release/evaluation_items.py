@@ -18,8 +18,6 @@ from licensing.lineage import Declaration, Input, Lineage
 from publish.evaluation import EvaluatedItem
 from synth.sampling.samples_table import PROBLEMS
 
-__all__ = ["check_evaluation_items", "evaluation_items"]
-
 _HINT = "set evaluate.prompts.license where it is missing, or release.evaluation_items: false"
 
 

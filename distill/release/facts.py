@@ -9,14 +9,16 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.recipe import EvaluateConfig, LoraMethod, Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, base_path, public_name
+from distill.release.audit import read_text
 from distill.release.endpoints import governing
-from distill.release.lineage import Sources, base_revision
+from distill.release.lineage import Sources, base_revision, count_sources
 from distill.release.public import Redaction, is_local_path
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
@@ -34,61 +36,50 @@ from distill.runs.facts import (
     Score,
     SelectFacts,
     TrainFacts,
-    VerifyFacts,
 )
 from distill.runs.provenance import PROJECT
-from licensing.errors import InputError
-from licensing.files import read_json
+from distill.runs.tables import TrainingTables
+from licensing.files import read_json, read_rows
 from licensing.registry import resolve
 from publish import facts as card
 from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
+from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher, TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
 
-__all__ = [
-    "ReleaseStages",
-    "card_sections",
-    "duties",
-    "license_facts",
-    "model_name",
-    "release_facts",
-    "teacher_facts",
-    "verification_text",
-    "versions_by_stage",
-]
-
 MIN_LANGUAGE_SHARE = 0.05
 """A language with a smaller share of the training rows is not a language of the model."""
 
 
-@dataclass(frozen=True)
-class ReleaseStages:
-    """The finished stages that a release is made of, and the sources of the problems that were sampled.
+@dataclass(frozen=True, kw_only=True)
+class ReleaseStages(TrainingTables):
+    """The finished stages that a release is made of.
 
     ``samples`` are the teacher's. Where there is a second round, ``student_samples`` are those and the samples of the
     first round's student, which ``first_trained`` and ``first_weights`` made.
     """
 
     prepared: Artefact[PrepareFacts]
-    samples: Artefact[SampleFacts]
-    verdicts: Artefact[VerifyFacts]
-    data: Artefact[CurateFacts]
     trained: Artefact[TrainFacts]
     weights: Artefact[ExportFacts]
     scores: Artefact[EvaluateFacts]
     audit: Artefact[AuditFacts]
-    sources: Sources
     logits: Artefact[LogitsFacts] | None = None
     on_policy: Artefact[OnPolicyFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
     student_samples: Artefact[SampleFacts] | None = None
     first_trained: Artefact[TrainFacts] | None = None
     first_weights: Artefact[ExportFacts] | None = None
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The sources of the problems that were sampled."""
+        return count_sources(read_rows(self.samples.path / PROBLEMS))
 
     @property
     def trainings(self) -> tuple[Artefact[Any], ...]:
@@ -226,6 +217,12 @@ def _hub_dataset(prompts: PromptsConfig | None) -> str | None:
     return prompts.dataset
 
 
+def _hub_source(prompts: PromptsConfig | None) -> dict[str, str | None]:
+    """Data set, split and revision of problems of the hub."""
+    of_hub = prompts.model_dump(include={"split", "revision"}) if isinstance(prompts, HubPrompts) else {}
+    return {"dataset": _hub_dataset(prompts), **of_hub}
+
+
 def _shares(section: TeachersConfig) -> dict[str, Any]:
     """The share of the samples of each teacher of a mixture; none of a cascade."""
     if not isinstance(section, TeacherMixture) or section.shares is None:
@@ -327,14 +324,7 @@ def card_sections(recipe: Recipe) -> str | None:
     """The releaser's own sections of the card, without local paths and private addresses. Raises InputError where the
     file cannot be read."""
     path = recipe.release.card_sections
-    if path is None:
-        return None
-    try:
-        return Redaction(recipe).text(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot be read: {error}", where=f"release.card_sections: {path}", hint="give a UTF-8 text file"
-        ) from None
+    return path and Redaction(recipe).text(read_text(Path(path).expanduser(), "release.card_sections"))
 
 
 def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
@@ -453,8 +443,6 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
 # --- evaluation --------------------------------------------------------------------------------------------------
 
 
-_SCORE = {"metric", "value", "low", "high", "n", "num_samples"}
-_ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens", "dtype"}
 _COMPARISON = {"difference", "low", "high", "p", "p_adjusted", "minimum_detectable_effect", "items_to_detect"}
 _ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
     STUDENT: "release",
@@ -467,15 +455,12 @@ _ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
-    prompts = config.prompts
     scores = {score.model: _card_score(score, recipe) for score in facts.scores}
     return card.EvaluationFacts(
-        benchmark=_benchmark(prompts),
-        dataset=_hub_dataset(prompts),
-        split=prompts.split if isinstance(prompts, HubPrompts) else None,
-        revision=prompts.revision if isinstance(prompts, HubPrompts) else None,
+        benchmark=_benchmark(config.prompts),
+        **_hub_source(config.prompts),
         task=recipe.release.benchmark_task,
-        license=prompts.license,
+        license=config.prompts.license,
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,
         decoding=_decoding(config),
@@ -522,9 +507,7 @@ def suite_evaluations(
         source = suites[effect.suite]
         one = card.EvaluationFacts(
             benchmark=effect.suite,
-            dataset=_hub_dataset(source),
-            split=source.split if isinstance(source, HubPrompts) else None,
-            revision=source.revision if isinstance(source, HubPrompts) else None,
+            **_hub_source(source),
             n=effect.n,
             decoding=evaluation.decoding,
             sampling=evaluation.sampling,
@@ -536,8 +519,7 @@ def suite_evaluations(
 
 
 def _card_score(score: Score, recipe: Recipe) -> card.Score:
-    about = card.ScoredModel(**_scored_model(score.model, recipe), **score.model_dump(include=_ABOUT))
-    return card.Score(model=model_name(score.model, recipe), about=about, **score.model_dump(include=_SCORE))
+    return score.on_card(model_name(score.model, recipe), **_scored_model(score.model, recipe))
 
 
 def _decoding(config: EvaluateConfig) -> str:

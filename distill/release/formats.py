@@ -24,11 +24,6 @@ from synth.sampling.samples_table import PROBLEMS
 if TYPE_CHECKING:  # it takes numpy
     from distill.evaluate.metrics import EvalReport
 
-__all__ = [
-    "check_formats", "check_stop_rates", "compressed_facts", "compressed_name", "gguf_facts", "gguf_name",
-    "release_and_answers", "shared_documents",
-]  # fmt: skip
-
 _SHARED = ("audit.json", "recipe.yaml")
 
 
@@ -153,14 +148,8 @@ def _evaluation(release: card.ReleaseFacts, report: EvalReport) -> card.Evaluati
     assert release.evaluation is not None, "a run evaluates before it packages"
     names = {score.model: release.name if score.model == STUDENT else score.model for score in report.scores}
     scores = tuple(
-        card.Score(
-            model=names[score.model],
-            about=card.ScoredModel(
-                role="release" if score.model == STUDENT else "quantized",
-                id=names[score.model],
-                **score.model_dump(include={"engine", "dtype", "stop_rate", "truncated", "mean_tokens"}),
-            ),
-            **score.model_dump(include={"metric", "value", "low", "high", "n", "num_samples"}),
+        score.on_card(
+            names[score.model], role="release" if score.model == STUDENT else "quantized", id=names[score.model]
         )
         for score in report.scores
     )

@@ -20,8 +20,6 @@ from licensing.errors import InputError, Refused
 from licensing.files import read_json
 from licensing.safe_yaml import parse_yaml
 
-__all__ = ["Gate", "GateCheck", "decide", "gate_of_release", "gate_of_run"]
-
 _BASE = "student_before"
 
 

@@ -21,19 +21,6 @@ from synth.problems.mapping import Column, Condition, Constant
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher
 
-__all__ = [
-    "Sources",
-    "base_revision",
-    "count_sources",
-    "declared_licenses",
-    "is_on_hub",
-    "lineage_of",
-    "planned_lineage",
-    "request_dates",
-    "run_lineage",
-    "sources_of_prompts",
-]
-
 Sources = Mapping[tuple[str, str | None], int]
 """(source, license) -> number of its problems."""
 

@@ -13,13 +13,12 @@ from typing import Any
 
 from distill.config.recipe import EvaluateConfig
 from distill.models.folder import BaseFolder, read_base
+from distill.models.vocabulary import embedding_rows
 from distill.release.answers import EngineName, answer_problems, recorded_score, recorded_settings, require_engine
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from publish.evaluation import EvaluatedItem, read_items
 from synth.verify.config import VerifyConfig
-
-__all__ = ["LoadResult", "check_load", "load_engines"]
 
 _ANSWERS = 4
 _LIMIT = 32
@@ -108,7 +107,7 @@ def _check_stop_ids(base: BaseFolder) -> None:
             f"generation_config.json does not stop at {base.turn_end} ({end}), with which the template ends a turn",
             where=str(base.folder),
         )
-    size = base.config.get("vocab_size") or base.config.get("text_config", {}).get("vocab_size")
+    size = embedding_rows(base)
     outside = [number for number in ids if not isinstance(number, int) or (size and not 0 <= number < size)]
     if outside:
         raise Refused(f"stop ids outside the vocabulary: {outside}", where=str(base.folder))

@@ -28,8 +28,6 @@ from publish.package import build_release
 from publish.scan import refuse_leaks, scan_text
 from synth.teachers.mixture import TeachersConfig
 
-__all__ = ["check_release_texts", "write_package"]
-
 
 def check_release_texts(recipe: Recipe) -> None:
     """Scan recipe.yaml, as it ships, and the card's own sections before the run has cost anything.

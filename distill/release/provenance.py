@@ -21,8 +21,6 @@ from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, teacher_configs
 
-__all__ = ["BUILD_TYPE", "slsa_predicate"]
-
 BUILD_TYPE = f"urn:{PROJECT}:run:v1"
 """A run of a recipe; docs/confirm.md says what the parameters mean."""
 

@@ -19,8 +19,6 @@ from distill.config.recipe import Recipe, StudentConfig
 from distill.config.train import LogitsTeacher
 from synth.teachers.config import SELF_HOSTED, OpenAITeacher, TeacherFields
 
-__all__ = ["PRIVATE_ENDPOINT", "Redaction", "is_local_path", "public_endpoint"]
-
 PRIVATE_ENDPOINT = "<private endpoint>"
 
 _AS_WRITTEN = frozenset({

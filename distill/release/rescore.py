@@ -28,8 +28,6 @@ from distill.runs.stage import Reporter
 from licensing.errors import Refused
 from publish.evaluation import EvaluatedItem, read_items
 
-__all__ = ["SIGNIFICANCE", "RescoreResult", "rescore"]
-
 SIGNIFICANCE = 0.05
 """Below this p the difference between recorded and new verdicts is no chance."""
 

@@ -14,8 +14,6 @@ from licensing.errors import InputError
 from publish.checksums import CHECKSUMS
 from publish.weights import empty_folder
 
-__all__ = ["release_folders", "release_or_download"]
-
 
 def release_folders(path: Path) -> list[Path]:
     """The release folder that ``path`` is, or those of a run: the model's, then its data set's, if there is one.

@@ -28,8 +28,6 @@ from publish.package import build_data_release
 from publish.training_data import write_shards
 from synth.sampling.config import CascadePolicy, TeacherSampling
 
-__all__ = ["check_data", "data_facts", "optional_columns", "write_data_set"]
-
 _PUBLIC = ("model", "engine", "source")
 """Keys of a training row that may name a folder or an address of this machine."""
 
@@ -130,29 +128,27 @@ def data_facts(
     overlap = read_json(curated / "decontamination.json")
     lengths = statistics.get("lengths", {})
     declared = recipe.release.data_license
+    origin = {name: getattr(facts, name) for name in card.OriginFacts.model_fields}
+    own = {
+        "name": facts.data_name,
+        "license": facts.license if declared in (None, recipe.release.license) else license_facts(declared),
+        "duties": duties(result.to_dict()["findings"]),
+        "allowed": tuple(f"{one.code}: {one.because}" for one in result.allowed),
+        "notice": tuple(notice.splitlines()),
+    }
     return card.DatasetFacts(
-        name=str(facts.data_name),
+        **origin | own,
         model=facts.name,
-        version=facts.version,
-        license=facts.license if declared in (None, recipe.release.license) else license_facts(declared),
-        languages=facts.languages,
         rows=statistics["rows"],
         problems=statistics["problems"],
         persona_rows=(stages.data.facts.added or {}).get("persona", 0),
         replayed_rows=(stages.data.facts.added or {}).get("replay", 0),
-        gated_prompt=facts.gated_prompt,
         not_trained=stages.trained.facts.left_out,
         tokens=statistics["tokens"],
         groups={name: tuple(card.Group(**group) for group in statistics[f"by_{name}"]) for name in _GROUPS},
         lengths=statistics["token_quantiles"] or {},
         length_edges=tuple(lengths.get("edges", ())),
         length_counts=tuple(lengths.get("kept", ())),
-        teachers=facts.teachers,
-        first_student=facts.first_student,
-        prompt_sources=facts.prompt_sources,
-        sampling=facts.sampling,
-        verification=facts.verification,
-        waterfall=facts.waterfall,
         decontamination=card.DecontaminationFacts(
             sets={_HELD_OUT if name == "evaluate" else name: items for name, items in overlap["sets"].items()},
             prompts=overlap["prompts"],
@@ -164,11 +160,6 @@ def data_facts(
         if overlap.get("items")
         else None,
         near_duplicates=_near(read_json(curated / "near_duplicates.json")),
-        duties=duties(result.to_dict()["findings"]),
-        allowed=tuple(f"{one.code}: {one.because}" for one in result.allowed),
-        notice=tuple(notice.splitlines()),
-        limitations=facts.limitations,
-        code_revision=facts.code_revision,
         optional_columns=optional_columns(recipe),
         shards=tuple(shards),
     )

@@ -31,8 +31,6 @@ from licensing.errors import InputError
 from licensing.files import atomic, disk_errors, write_text
 from synth.verify.verify_traces import VERDICTS
 
-__all__ = ["MOST_TRACES", "Report", "build_report"]
-
 _TRAINED_ROWS = 3
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Block", "Listing", "Plot", "Section", "Table", "TrainedText", "visible"]
-
 
 @dataclass(frozen=True)
 class Table:

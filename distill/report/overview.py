@@ -13,8 +13,6 @@ from distill.runs.store import current_artefacts
 from distill.runs.summary import summary
 from licensing.files import read_json
 
-__all__ = ["contamination", "contamination_text", "overview"]
-
 
 def overview(run: Path) -> dict[str, Any]:
     """The fields of ``summary``, ``gate`` (``distill.release.gate.Gate.as_json``) and ``contamination``, both None

@@ -20,8 +20,6 @@ from distill.report.markdown import Block, Listing, Plot, Section, Table, Traine
 from distill.report.traces import MOST_BYTES, TraceCounts
 from publish.cards.markdown import fence, md, table
 
-__all__ = ["markdown", "write_page"]
-
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("data.js", "text.js", "trace.js", "viewer.js")
 """Joined in this order into one script with no name outside it."""

@@ -12,8 +12,6 @@ from html import escape
 
 from distill.report.markdown import visible
 
-__all__ = ["histogram", "intervals", "line", "steps"]
-
 WIDTH = 640
 _LEFT, _RIGHT, _TOP, _ROW = 300, 70, 12, 34
 

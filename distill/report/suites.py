@@ -6,10 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distill.report.markdown import Table
-from distill.report.tables import model_name, number, problems_needed
-from publish.facts import MAY_BE_CHANCE, p_text, reading_of
-
-__all__ = ["side_effect_table", "suite_table", "task_table"]
+from distill.report.tables import model_name, number, paired_cells
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -38,20 +35,13 @@ def side_effect_table(effects: Rows) -> Table:
     problems would tell, and, where a training set was looked at, how many of its prompts hold a problem of a suite."""
     rows, trained = [], any(row.get("trained_on") is not None for row in effects)
     for row in effects:
-        reading = reading_of(row["low"], row["high"], row["p_adjusted"])
-        chance = reading == MAY_BE_CHANCE
         rows.append(
             (
                 row["suite"],
                 f"{row['n']:,}",
                 f"{row['before']['value']:.3f}",
                 f"{row['after']['value']:.3f}",
-                f"{row['difference']:+.3f}",
-                f"{row['low']:+.3f} to {row['high']:+.3f}",
-                p_text(row["p_adjusted"]),
-                {"lower": "worse", "higher": "better"}.get(reading, reading),
-                number(row["minimum_detectable_effect"] if chance else None, 3),
-                problems_needed(row) if chance else "",
+                *({"lower": "worse", "higher": "better"}.get(cell, cell) for cell in paired_cells(row)),
                 *([number(row.get("trained_on"))] if trained else []),
             )
         )

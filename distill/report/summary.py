@@ -33,8 +33,6 @@ from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
 from publish.facts import trained_on_text
 
-__all__ = ["sections"]
-
 DATA_REPORTS = {
     "statistics": "Data set statistics",
     "near_duplicates": "Near duplicates",

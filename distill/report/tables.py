@@ -13,11 +13,6 @@ from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
 from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
-__all__ = [
-    "answer_tables", "comparison_table", "model_name", "number", "probe_tables", "problems_needed", "score_table",
-    "stage_table", "waterfall_table",
-]  # fmt: skip
-
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -72,25 +67,29 @@ def comparison_table(comparisons: Rows, caption: str = "Paired comparisons") -> 
     """Paired differences on the same problems; beside each one that may be chance what would have been noticed."""
     rows = []
     for row in comparisons:
-        reading = reading_of(row["low"], row["high"], row.get("p_adjusted"))
-        chance = reading == MAY_BE_CHANCE
-        rows.append(
-            (
-                f"{model_name(row['b'])} minus {model_name(row['a'])}",
-                f"{row['difference']:+.3f}",
-                f"{row['low']:+.3f} to {row['high']:+.3f}",
-                p_text(row["p"]),
-                p_text(row.get("p_adjusted")),
-                reading,
-                number(row.get("minimum_detectable_effect") if chance else None, 3),
-                problems_needed(row) if chance else "",
-            )
-        )
+        name = f"{model_name(row['b'])} minus {model_name(row['a'])}"
+        difference, interval, *others = paired_cells(row)
+        rows.append((name, difference, interval, p_text(row["p"]), *others))
     tests = ", ".join(dict.fromkeys(row["test"] for row in comparisons if row.get("test")))
     header = (
         "Difference", "Value", "95 % interval", "p", "p, Holm", "Reading", "Detectable from", "Problems needed"
     )  # fmt: skip
     return Table(f"{caption}{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
+
+
+def paired_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A paired difference, its interval, its p by Holm and what they say; where it may be chance, from where on one is
+    detected, and how many problems would tell."""
+    reading = reading_of(row["low"], row["high"], row.get("p_adjusted"))
+    chance = reading == MAY_BE_CHANCE
+    return (
+        f"{row['difference']:+.3f}",
+        f"{row['low']:+.3f} to {row['high']:+.3f}",
+        p_text(row.get("p_adjusted")),
+        reading,
+        number(row.get("minimum_detectable_effect") if chance else None, 3),
+        problems_needed(row) if chance else "",
+    )
 
 
 def answer_tables(scores: Rows) -> list[Table]:

@@ -18,8 +18,6 @@ from synth.labels.trace import LABELS
 from synth.sampling.samples_table import samples_schema
 from synth.trace import Trace, TraceSet
 
-__all__ = ["TraceTables", "trace_rows"]
-
 _VERDICT = (
     "verdict", "score", "extracted", "reason", "isolation", "format_verdict", "format_reason", "judge_verdict",
     "judge_reason", "judge_text", "judge_model", "counts_as", "majority_answer", "majority_votes", "majority_samples",

@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-__all__ = ["MOST_TRACES", "TraceCounts", "pack_traces"]
-
 MOST_TRACES = 50_000
 MOST_BYTES = 256 * 2**20  # of text in one page: what a browser tab holds in comfort
 CHUNK_BYTES = 192 * 2**10

@@ -10,8 +10,6 @@ from typing import Any
 from distill.report.markdown import Block, Section, Table
 from distill.runs.artefact import Artefact
 
-__all__ = ["spent_text", "verdicts_section"]
-
 _SHOWN = 20  # rows of the disagreement report
 _COLUMNS = ("disagreement", "prompt_id", "gold", "rules_extracted", "judge_extracted", "judge_text", "majority")
 _CELL = 200  # characters

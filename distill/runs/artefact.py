@@ -14,20 +14,6 @@ from distill.runs.facts import Facts
 from licensing.errors import InputError
 from licensing.files import read_json, sync_folder
 
-__all__ = [
-    "MANIFEST",
-    "SECOND_ROUND",
-    "Artefact",
-    "digest_of",
-    "file_entries",
-    "of_last_round",
-    "read_artefact",
-    "read_untyped",
-    "sha256_of",
-    "size_faults",
-    "verify_artefact",
-]
-
 MANIFEST = "manifest.json"
 SECOND_ROUND = "_2"
 _CHUNK = 1 << 20
@@ -53,35 +39,22 @@ class Artefact(Generic[F]):
         return SECOND_ROUND if self.stage.endswith(SECOND_ROUND) else ""
 
 
-def read_artefact(folder: Path, facts: type[Facts]) -> Artefact[Any] | None:
-    """The artefact in a stage folder; None where its manifest is not there, so the stage never finished.
+def read_artefact(folder: Path, facts: type[Facts] | None = None) -> Artefact[Any] | None:
+    """The artefact in a stage folder; None where its manifest is not there, so the stage never finished. Without
+    ``facts`` they are plain JSON: for readers that show whatever a stage says.
 
     Raises InputError for a damaged manifest.
     """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return None
+    hint = f"remove {folder} to run the stage again"
     try:
-        typed = facts.model_validate(manifest["facts"])
-    except ValueError as error:
-        raise _damaged(folder, f"damaged manifest: {error}") from None
-    return Artefact(manifest["stage"], manifest["key"], folder, manifest["digest"], manifest, typed)
-
-
-def read_untyped(folder: Path) -> Artefact[dict[str, Any]] | None:
-    """As ``read_artefact``, with the facts as plain JSON: for readers that show whatever a stage says."""
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return None
-    return Artefact(manifest["stage"], manifest["key"], folder, manifest["digest"], manifest, manifest["facts"])
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest: dict[str, Any] = read_json(folder / MANIFEST, f"remove {folder} to run the stage again")
+        manifest: dict[str, Any] = read_json(folder / MANIFEST, hint)
     except FileNotFoundError:
         return None
-    return manifest
+    try:
+        values = facts.model_validate(manifest["facts"]) if facts is not None else manifest["facts"]
+    except ValueError as error:
+        raise InputError(f"damaged manifest: {error}", where=str(folder / MANIFEST), hint=hint) from None
+    return Artefact(manifest["stage"], manifest["key"], folder, manifest["digest"], manifest, values)
 
 
 def of_last_round(artefacts: Mapping[str, Artefact[F]]) -> dict[str, Artefact[F]]:
@@ -158,7 +131,3 @@ def sha256_of(path: Path, size: int | None = None) -> str:
             digest.update(chunk)
             left = None if left is None else left - len(chunk)
     return digest.hexdigest()
-
-
-def _damaged(folder: Path, what: str) -> InputError:
-    return InputError(what, where=str(folder / MANIFEST), hint=f"remove {folder} to run the stage again")

@@ -12,14 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.config.train import FIRST_STUDENT
-
-__all__ = [
-    "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
-    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogitsFacts", "LogprobsFacts", "PackageFacts",
-    "PersonaProbes", "PrepareFacts", "ProbeRates", "ReplayFacts", "RouteFacts", "SampleFacts",
-    "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
-]  # fmt: skip
+from distill.config.train import FIRST_STUDENT as FIRST_STUDENT
+from publish import facts as card
 
 
 class Facts(BaseModel):
@@ -327,6 +321,13 @@ class Score(Facts):
     mean_answer_chars: float | None = None
     other_metrics: dict[str, Estimate] = {}
     sampling: dict[str, float] = {}
+
+    def on_card(self, name: str, **about: Any) -> card.Score:
+        """As cards and records state it, of the model ``name``; ``about``: its role and id, and whether a service of
+        others answered."""
+        shares = self.model_dump(include={"engine", "stop_rate", "truncated", "mean_tokens", "dtype"})
+        score = self.model_dump(include={"metric", "value", "low", "high", "n", "num_samples"})
+        return card.Score(model=name, about=card.ScoredModel(**about, **shares), **score)
 
 
 class Comparison(Facts):

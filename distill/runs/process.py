@@ -33,8 +33,6 @@ from distill.runs.stage import Reporter, RequestTimes, Stage, StageContext, deco
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 from licensing.large_imports import import_large
 
-__all__ = ["BOOT", "StageCrashed", "StageHost", "error_of", "import_path", "run_message"]
-
 BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {module} import main; main()"
 """The program of a new interpreter that finds modules where this one does; its first argument is ``import_path()``."""
 _ERRORS: dict[str, type[DistillError]] = {kind.__name__: kind for kind in (InputError, MissingDependency, Refused)}

@@ -16,8 +16,6 @@ from typing import Any
 
 from distill import __version__
 
-__all__ = ["PROJECT", "code_revision", "device", "installed_versions"]
-
 PROJECT = "distill-release"
 """Name of this project's distribution."""
 

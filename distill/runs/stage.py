@@ -30,8 +30,6 @@ from distill.runs.artefact import Artefact, read_artefact
 from distill.runs.facts import Facts
 from synth.section import key_dump
 
-__all__ = ["Reporter", "RequestTimes", "Stage", "StageContext", "decode", "encode", "in_megabytes"]
-
 F = TypeVar("F", bound=Facts, covariant=True)
 
 
@@ -39,6 +37,19 @@ class Reporter(Protocol):
     """Takes the progress of a stage: units done, units in all where known, and a note such as tokens a second."""
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+class Watcher:
+    """Sees stages begin and end; this one shows nothing of it."""
+
+    def stage_begins(self, stage: str) -> Reporter:
+        return lambda done, total=None, note="": None
+
+    def stage_ends(self, stage: str, artefact: Artefact[Any], *, reused: bool) -> None:
+        """After the stage, or where it was done before."""
+
+    def note(self, stage: str, text: str) -> None:
+        """What else there is to say of a finished stage."""
 
 
 def in_megabytes(report: Reporter) -> Callable[[int, int], None]:

@@ -24,8 +24,9 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psutil
 from filelock import FileLock, Timeout
@@ -37,7 +38,6 @@ from distill.runs.artefact import (
     digest_of,
     file_entries,
     read_artefact,
-    read_untyped,
     sha256_of,
     size_faults,
     verify_artefact,
@@ -45,36 +45,13 @@ from distill.runs.artefact import (
 from distill.runs.facts import Facts
 from distill.runs.process import StageHost
 from distill.runs.provenance import code_revision, device, installed_versions
-from distill.runs.stage import Reporter, RequestTimes, Stage, StageContext
+from distill.runs.stage import RequestTimes, Stage, StageContext, Watcher
 from licensing.errors import InputError
 from licensing.files import disk_errors, sync_folder, write_json, write_text
-
-__all__ = [
-    "LastStage", "Run", "Watcher", "current_artefacts", "has_artefact", "read_events", "stderr_into", "verify_run",
-]  # fmt: skip
 
 F = TypeVar("F", bound=Facts)
 
 _ORPHAN_S = 30.0
-
-
-class Watcher(Protocol):
-    """Sees stages begin and end."""
-
-    def stage_begins(self, stage: str) -> Reporter: ...
-    def stage_ends(self, stage: str, artefact: Artefact[Any], *, reused: bool) -> None: ...
-    def note(self, stage: str, text: str) -> None: ...
-
-
-class _NoWatcher:
-    def stage_begins(self, stage: str) -> Reporter:
-        return lambda done, total=None, note="": None
-
-    def stage_ends(self, stage: str, artefact: Artefact[Any], *, reused: bool) -> None:
-        return None
-
-    def note(self, stage: str, text: str) -> None:
-        return None
 
 
 class LastStage(Exception):
@@ -85,21 +62,18 @@ class LastStage(Exception):
         self.artefact = artefact
 
 
+@dataclass(frozen=True)
 class Run:
-    """One run directory, held by one process at a time. Use ``Run.open`` as a context manager."""
+    """One run directory, held by one process at a time. Use ``Run.open`` as a context manager.
 
-    def __init__(
-        self,
-        root: Path,
-        host: StageHost,
-        watcher: Watcher | None = None,
-        until: str | None = None,
-        only: str | None = None,
-    ) -> None:
-        self.root = root
-        self._host = host
-        self._watcher = watcher or _NoWatcher()
-        self._until, self._only = until, only
+    ``until``: the last stage to run. ``only``: the one stage to run; those before it must be finished.
+    """
+
+    root: Path
+    host: StageHost
+    watcher: Watcher
+    until: str | None
+    only: str | None
 
     @classmethod
     @contextlib.contextmanager
@@ -114,8 +88,6 @@ class Run:
     ) -> Iterator[Run]:
         """Open or make the run directory of ``recipe`` below ``runs`` and hold its lock until the block is left.
 
-        ``until``: the last stage to run. ``only``: the one stage to run; those before it must be finished.
-
         Raises:
             InputError: another process holds it (named by pid), or ``runs`` cannot be written.
             MissingDependency: the disk is full.
@@ -126,7 +98,7 @@ class Run:
             (root / "store").mkdir(exist_ok=True)
         with _lock(root), StageHost(root / "logs" / "stages.log") as host:
             _end_orphans(root)
-            run = cls(root, host, watcher, until, only)
+            run = cls(root, host, watcher or Watcher(), until, only)
             with disk_errors(root):
                 shutil.rmtree(root / "staging", ignore_errors=True)
                 write_text(root / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
@@ -141,13 +113,13 @@ class Run:
         """
         folder = self.root / "stages" / stage.name / stage.key
         artefact = read_artefact(folder, stage.facts_type())
-        if artefact is not None and self._only in (None, stage.name) and stage.runs_again(artefact.facts):
+        if artefact is not None and self.only in (None, stage.name) and stage.runs_again(artefact.facts):
             artefact = None  # its folder stays until the new one is complete
         with disk_errors(self.root):
             if artefact is None:
-                if self._only not in (None, stage.name):
+                if self.only not in (None, stage.name):
                     hint = f"run it first: distill run RECIPE --until {stage.name}"
-                    raise InputError(f"stage {stage.name} is not finished", where=f"--only {self._only}", hint=hint)
+                    raise InputError(f"stage {stage.name} is not finished", where=f"--only {self.only}", hint=hint)
                 artefact = self._execute(stage, folder)
             else:
                 if faults := size_faults(artefact, self.root):
@@ -157,14 +129,14 @@ class Run:
                         hint=f"put the file back, or remove {folder} to run the stage again",
                     )
                 self._record("reused", stage=stage.name, key=stage.key)
-                self._watcher.stage_ends(stage.name, artefact, reused=True)
-        if stage.name in (self._until, self._only):
+                self.watcher.stage_ends(stage.name, artefact, reused=True)
+        if stage.name in (self.until, self.only):
             raise LastStage(artefact)
         return artefact
 
     def note(self, stage: str, text: str) -> None:
         """Show what the run's caller notices of a finished stage."""
-        self._watcher.note(stage, text)
+        self.watcher.note(stage, text)
 
     def _execute(self, stage: Stage[F], folder: Path) -> Artefact[F]:
         name = f"{stage.name}-{stage.key}"
@@ -176,11 +148,11 @@ class Run:
         started = time.time()
         ctx = StageContext(
             out=out, scratch=scratch, logs=self.root / "logs", store=self.root / "store",
-            progress=self._watcher.stage_begins(stage.name), requests=RequestTimes(),
+            progress=self.watcher.stage_begins(stage.name), requests=RequestTimes(),
         )  # fmt: skip
         log = self.root / "logs" / f"{stage.name}.log"
         if stage.takes_accelerator:
-            facts = self._host.run(stage, ctx, log, lambda pid: self._record("process", stage=stage.name, pid=pid))
+            facts = self.host.run(stage, ctx, log, lambda pid: self._record("process", stage=stage.name, pid=pid))
         else:
             with stderr_into(log):
                 facts = stage.run(ctx)
@@ -193,7 +165,7 @@ class Run:
         artefact = read_artefact(folder, stage.facts_type())
         assert artefact is not None, "a stage just committed is readable"
         self._record("done", stage=stage.name, key=stage.key, seconds=artefact.manifest["seconds"])
-        self._watcher.stage_ends(stage.name, artefact, reused=False)
+        self.watcher.stage_ends(stage.name, artefact, reused=False)
         return cast("Artefact[F]", artefact)
 
     def _commit(self, stage: Stage[F], ctx: StageContext, facts: Facts, started: float) -> None:
@@ -261,7 +233,7 @@ def current_artefacts(root: Path) -> dict[str, Artefact[dict[str, Any]]]:
             keys = {}
         elif event["event"] in ("done", "reused"):
             keys[event["stage"]] = event["key"]
-    artefacts = {stage: read_untyped(root / "stages" / stage / key) for stage, key in keys.items()}
+    artefacts = {stage: read_artefact(root / "stages" / stage / key) for stage, key in keys.items()}
     return {stage: artefact for stage, artefact in artefacts.items() if artefact is not None}
 
 

@@ -13,8 +13,6 @@ from distill.runs.stage import Stage, StageContext
 from licensing.files import read_rows
 from synth.sampling.samples_table import PROBLEMS
 
-__all__ = ["Audit"]
-
 
 @dataclass(frozen=True)
 class Audit(Stage[AuditFacts]):

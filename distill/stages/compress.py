@@ -8,28 +8,17 @@ from typing import Any
 
 from distill.config.recipe import EvaluateConfig, StudentConfig
 from distill.runs.artefact import Artefact
-from distill.runs.facts import (
-    STUDENT,
-    CurateFacts,
-    EvaluateFacts,
-    FormatsFacts,
-    LabelFacts,
-    PackageFacts,
-    SampleFacts,
-    VerifyFacts,
-)
+from distill.runs.facts import STUDENT, EvaluateFacts, FormatsFacts, PackageFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from licensing.errors import Refused
 from licensing.files import read_json, read_rows, write_json, write_rows
 from publish.formats.compressed import CALIBRATED, CompressedType
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Compress"]
-
 
 @dataclass(frozen=True)
-class Compress(Stage[FormatsFacts]):
+class Compress(TrainingTables, Stage[FormatsFacts]):
     """The folders ``<release>-FP8``, ``-W8A8``, ``-W4A16``, ``-AWQ``, each complete as a repository of its own.
 
     ``compressor``: the interpreter of the environment with llmcompressor. Weights and answers are kept in
@@ -38,6 +27,7 @@ class Compress(Stage[FormatsFacts]):
     """
 
     not_keyed = frozenset({"compressor", "scan_allow"})
+    takes_accelerator = True
 
     types: tuple[CompressedType, ...]
     compressor: str
@@ -46,16 +36,8 @@ class Compress(Stage[FormatsFacts]):
     stop_rate: float
     verify: VerifyConfig
     scan_allow: tuple[str, ...]
-    samples: Artefact[SampleFacts]
-    verdicts: Artefact[VerifyFacts]
-    labels: Artefact[LabelFacts]
-    data: Artefact[CurateFacts]
     scores: Artefact[EvaluateFacts]
     package: Artefact[PackageFacts]
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     def run(self, ctx: StageContext) -> FormatsFacts:
         from distill.evaluate.metrics import summarise
@@ -120,7 +102,7 @@ class Compress(Stage[FormatsFacts]):
                 return []
 
         most, length = CALIBRATED[kind]
-        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+        with self.training_rows(ctx.store) as rows:
             cut = list(itertools.islice((ids[:length] for ids in map(rendered, rows) if ids), most))
         if not cut:
             what = f"no training row can be rendered, and {kind} is calibrated on training rows"

@@ -20,8 +20,6 @@ from synth.persona.config import PersonaConfig
 from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import VERDICTS
 
-__all__ = ["Curate"]
-
 
 @dataclass(frozen=True)
 class Curate(Stage[CurateFacts]):
@@ -89,6 +87,10 @@ class Curate(Stage[CurateFacts]):
         lines = [json_line(row) for rows in added.values() for row in rows]
         if lines:
             write_rows(ctx.out / ADDED_ROWS, (row for rows in added.values() for row in rows))
+        student_rows = None
+        if self.samples.facts.student is not None:
+            groups = read_json(ctx.out / "statistics.json")["by_teacher"]
+            student_rows = sum(group["rows"] for group in groups if group["name"] == FIRST_STUDENT)
         return CurateFacts(
             rows_in=waterfall[0]["rows"],
             rows_out=waterfall[-1]["rows"],
@@ -99,13 +101,8 @@ class Curate(Stage[CurateFacts]):
             added={name: len(rows) for name, rows in added.items()} if lines else None,
             added_digest=hashlib.sha256(b"".join(lines)).hexdigest() if lines else None,
             rewriter=curation.rewriter,
-            student_rows=self._student_rows(ctx) if self.samples.facts.student is not None else None,
+            student_rows=student_rows,
         )
-
-    def _student_rows(self, ctx: StageContext) -> int:
-        """Selected rows that the student of the first round wrote."""
-        groups = read_json(ctx.out / "statistics.json")["by_teacher"]
-        return sum(group["rows"] for group in groups if group["name"] == FIRST_STUDENT)
 
     def _added_rows(self, selected: int) -> Mapping[str, list[dict[str, Any]]]:
         """Rows beside the selected ones, the same for every arm."""

@@ -12,19 +12,9 @@ from typing import TYPE_CHECKING, Any
 from distill.config.recipe import EvaluateConfig
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
-from distill.runs.facts import (
-    FIRST_STUDENT,
-    STUDENT,
-    CurateFacts,
-    EvaluateFacts,
-    ExportFacts,
-    LabelFacts,
-    PrepareFacts,
-    SampleFacts,
-    VerifyFacts,
-)
+from distill.runs.facts import FIRST_STUDENT, STUDENT, EvaluateFacts, ExportFacts, PrepareFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from licensing.files import write_json, write_rows
 from synth.persona.config import PersonaConfig
 from synth.problems.problem import conversation_text
@@ -40,15 +30,13 @@ if TYPE_CHECKING:
     from distill.evaluate.run import OneEngine
     from synth.persona.probes import Probe
 
-__all__ = ["Evaluate"]
-
 PROBES = "probes.jsonl"
 BASE = "base"
 """The student before training under its base's own template, where the persona is not even in the system prompt."""
 
 
 @dataclass(frozen=True)
-class Evaluate(Stage[EvaluateFacts]):
+class Evaluate(TrainingTables, Stage[EvaluateFacts]):
     """problems.jsonl, items.jsonl and scores.json: every model on the same problems, scored by the verifiers of the
     training data; probes.jsonl where there is a ``persona`` to ask about.
 
@@ -60,7 +48,7 @@ class Evaluate(Stage[EvaluateFacts]):
 
     version = 4  # tests of programs that were never run no longer pass
     keyed_if_set = frozenset({"first"})
-    not_keyed = frozenset({"samples", "verdicts", "labels"})  # ``data`` names the training rows
+    takes_accelerator = True
 
     evaluate: EvaluateConfig
     prompt_template: PromptTemplate | None
@@ -71,16 +59,8 @@ class Evaluate(Stage[EvaluateFacts]):
     prepared: Artefact[PrepareFacts]
     weights: Artefact[ExportFacts]
     control: Artefact[ExportFacts] | None
-    samples: Artefact[SampleFacts]
-    verdicts: Artefact[VerifyFacts]
-    labels: Artefact[LabelFacts]
-    data: Artefact[CurateFacts]
     persona: PersonaConfig | None = None
     first: Artefact[ExportFacts] | None = None
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     @property
     def preload(self) -> tuple[str, ...]:
@@ -104,7 +84,7 @@ class Evaluate(Stage[EvaluateFacts]):
         problems = load_prompts(config.prompts, section="evaluate.prompts").prompts
         suites = SuiteQuestions(find_suites(config.suites), config.seed, config.suite_limit)
         for arm in ("train", "control") if self.control is not None else ("train",):
-            with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
+            with self.training_rows(ctx.store, arm) as rows:
                 check_disjoint(rows, problems)
         models: dict[str, TeacherConfig] = {
             "student_before": folder_teacher(self.prepared.path / MODEL, config, template)
@@ -154,7 +134,7 @@ class Evaluate(Stage[EvaluateFacts]):
             write_rows(ctx.out / PROBES, (row for model_rows in about_itself.values() for row in model_rows))
         trained_on, recall = None, None
         if results:
-            with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+            with self.training_rows(ctx.store) as rows:
                 problems_of = {result.suite.name: result.problems for result in results}
                 trained_on, recall = find_trained_on(problems_of, map(_prompt_text, rows))
         effects = side_effects(results, trained_on)
@@ -183,7 +163,7 @@ class Evaluate(Stage[EvaluateFacts]):
         if self.persona is None:
             return []
         probes = select_probes(self.persona, self.evaluate.persona_probes, languages=self.persona.spoken)
-        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+        with self.training_rows(ctx.store) as rows:
             trained_on = {probe for _, probe, _ in resembling(rows, probes)}
         return [probe for probe in probes if probe.id not in trained_on]
 

@@ -8,10 +8,8 @@ from typing import Any
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
 from distill.runs.facts import ExportFacts, LogitsFacts, OnPolicyFacts, PrepareFacts, SelectFacts, TrainFacts
-from distill.runs.stage import Stage, StageContext
+from distill.runs.stage import Stage, StageContext, in_megabytes
 from distill.stages.train import Arm, checkpoint_folders
-
-__all__ = ["Export"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,8 @@ class Export(Stage[ExportFacts]):
     """
 
     keyed_if_set = frozenset({"logits", "selected"})
+    takes_accelerator = True
+    preload = ("torch", "transformers", "peft")
 
     arm: Arm
     sampling: dict[str, Any] | None
@@ -36,14 +36,6 @@ class Export(Stage[ExportFacts]):
     def name(self) -> str:
         return f"export{self.trained.round_suffix}" if self.arm == "student" else "export_control"
 
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        return ("torch", "transformers", "peft")
-
     def run(self, ctx: StageContext) -> ExportFacts:
         from publish.export import export_folder
 
@@ -55,7 +47,7 @@ class Export(Stage[ExportFacts]):
             trained,
             ctx.out / MODEL,
             sampling=self.sampling,
-            progress=lambda done, total: ctx.progress(done // 10**6, total // 10**6, "MB"),
+            progress=in_megabytes(ctx.progress),
         )
         check_same_template(self.prepared.facts.template_digest, facts["template_digest"], "export")
         return ExportFacts(**facts)

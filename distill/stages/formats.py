@@ -14,8 +14,6 @@ from publish.formats.gguf import GgufType
 from synth.problems.prompt_template import PromptTemplate
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Formats"]
-
 
 @dataclass(frozen=True)
 class Formats(Stage[FormatsFacts]):
@@ -26,6 +24,7 @@ class Formats(Stage[FormatsFacts]):
     """
 
     not_keyed = frozenset({"scan_allow"})
+    takes_accelerator = True
 
     types: tuple[GgufType, ...]
     evaluate: EvaluateConfig
@@ -36,10 +35,6 @@ class Formats(Stage[FormatsFacts]):
     prepared: Artefact[PrepareFacts]
     scores: Artefact[EvaluateFacts]
     package: Artefact[PackageFacts]
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     def run(self, ctx: StageContext) -> FormatsFacts:
         from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf

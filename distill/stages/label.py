@@ -11,8 +11,6 @@ from synth.labels.config import LabelConfig
 from synth.problems.config import PromptsConfig
 from synth.verify.verify_traces import VERDICTS
 
-__all__ = ["Label"]
-
 
 @dataclass(frozen=True)
 class Label(Stage[LabelFacts]):

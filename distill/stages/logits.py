@@ -12,26 +12,19 @@ from distill.runs.facts import LogitsFacts, LogprobsFacts, PrepareFacts, TrainFa
 from distill.runs.stage import Stage, StageContext
 from distill.stages.logprobs import DISTILLKIT
 
-__all__ = ["Logits"]
-
 
 @dataclass(frozen=True)
 class Logits(Stage[LogitsFacts]):
     """The trained weights or adapter in ``model/``, as stage train leaves them; resumes from its checkpoints."""
+
+    takes_accelerator = True
+    preload = ("transformers.trainer", "peft", "trl")
 
     student: StudentConfig
     config: LogitsConfig
     prepared: Artefact[PrepareFacts]
     captured: Artefact[LogprobsFacts]
     trained: Artefact[TrainFacts]
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        return ("transformers.trainer", "peft", "trl")
 
     def run(self, ctx: StageContext) -> LogitsFacts:
         from distill.train.distillkit import DistillKitRows
@@ -52,7 +45,7 @@ class Logits(Stage[LogitsFacts]):
             metrics=ctx.logs / f"{self.name}.metrics.jsonl",
         )
         return LogitsFacts(
-            **result.facts(),
+            **result.facts,
             rows_in=captured.rows_in,
             logprobs=captured.logprobs,
             template_digest=self.prepared.facts.template_digest,

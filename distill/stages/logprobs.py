@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from distill.config.recipe import StudentConfig
 from distill.models.folder import MODEL
 from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts, LabelFacts, LogprobsFacts, PrepareFacts, SampleFacts, VerifyFacts
+from distill.runs.facts import LogprobsFacts, PrepareFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from licensing.files import write_rows
-
-__all__ = ["DISTILLKIT", "Logprobs"]
 
 DISTILLKIT = "distillkit"
 """The folder inside the artefact that holds the data (``distill.train.distillkit``)."""
@@ -20,33 +18,25 @@ _OUTCOMES = "rows.jsonl"
 
 
 @dataclass(frozen=True)
-class Logprobs(Stage[LogprobsFacts]):
+class Logprobs(TrainingTables, Stage[LogprobsFacts]):
     """``distillkit/`` (``distill.train.distillkit``), and rows.jsonl: what came of each selected trace.
 
     Rows about the persona and replayed answers are not among them: the teacher wrote neither. Where no trace can be
     written, the data are empty and the run goes on: a recipe without the field would have to sample anew.
     """
 
-    # The selection names the rows, and its facts have a digest of their texts.
-    not_keyed = frozenset({"samples", "verdicts", "labels"})
-
     student: StudentConfig
     logprobs: int
     prepared: Artefact[PrepareFacts]
-    samples: Artefact[SampleFacts]
-    verdicts: Artefact[VerifyFacts]
-    labels: Artefact[LabelFacts]
-    data: Artefact[CurateFacts]
 
     def run(self, ctx: StageContext) -> LogprobsFacts:
         from distill.train.distillkit import write_distillkit
         from synth.sampling.store import SampleStore
         from synth.teachers.logprobs import TokenLogprobs
 
-        tables = (self.samples, self.verdicts, self.labels, self.data)
         with (
             SampleStore(ctx.store, read_only=True) as store,
-            open_training_rows(ctx.store, *tables, added=False) as rows,
+            self.training_rows(ctx.store, added=False) as rows,
         ):
 
             def read(request_id: str) -> TokenLogprobs | None:

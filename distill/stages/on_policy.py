@@ -8,27 +8,16 @@ from distill.config.recipe import StudentConfig
 from distill.config.train import OnPolicyConfig
 from distill.models.folder import MODEL
 from distill.runs.artefact import Artefact
-from distill.runs.facts import (
-    CurateFacts,
-    LabelFacts,
-    LogitsFacts,
-    OnPolicyFacts,
-    PrepareFacts,
-    SampleFacts,
-    TrainFacts,
-    VerifyFacts,
-)
+from distill.runs.facts import LogitsFacts, OnPolicyFacts, PrepareFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from distill.train.routes import require_routes
 from licensing.files import read_rows
 from synth.sampling.samples_table import PROBLEMS
 
-__all__ = ["OnPolicy"]
-
 
 @dataclass(frozen=True)
-class OnPolicy(Stage[OnPolicyFacts]):
+class OnPolicy(TrainingTables, Stage[OnPolicyFacts]):
     """The trained weights or adapter in ``model/``, as stage train leaves them, and every answer of the student in
     rollouts.parquet; resumes from its checkpoints.
 
@@ -38,38 +27,22 @@ class OnPolicy(Stage[OnPolicyFacts]):
     """
 
     keyed_if_set = frozenset({"logits", "routes"})
-    # The selection names the problems, and its facts have a digest of their texts.
-    not_keyed = frozenset({"samples", "verdicts", "labels"})
+    name = "on_policy"
+    takes_accelerator = True
+    preload = ("transformers.trainer", "peft", "trl")
 
     student: StudentConfig
     config: OnPolicyConfig
     prepared: Artefact[PrepareFacts]
-    samples: Artefact[SampleFacts]
-    verdicts: Artefact[VerifyFacts]
-    labels: Artefact[LabelFacts]
-    data: Artefact[CurateFacts]
     trained: Artefact[TrainFacts]
     logits: Artefact[LogitsFacts] | None = None
     routes: str | None = None
-
-    @property
-    def name(self) -> str:
-        return "on_policy"
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        return ("transformers.trainer", "peft", "trl")
 
     def run(self, ctx: StageContext) -> OnPolicyFacts:
         from distill.train.on_policy import train_on_policy
         from distill.train.rollouts import ROLLOUTS
 
-        tables = (self.samples, self.verdicts, self.labels, self.data)
-        with open_training_rows(ctx.store, *tables, added=False) as rows:
+        with self.training_rows(ctx.store, added=False) as rows:
             wrapped = map(self.student.training_row, rows)
             prompts = {row["prompt_id"]: row["messages"][:-1] for row in wrapped}
         result = train_on_policy(
@@ -87,7 +60,7 @@ class OnPolicy(Stage[OnPolicyFacts]):
             routes=require_routes(self.config.teachers, read_rows(self.samples.path / PROBLEMS)),
         )
         return OnPolicyFacts(
-            **result.facts(),
+            **result.facts,
             teacher_revision=self.config.teacher.revision if self.config.teacher else None,
             template_digest=self.prepared.facts.template_digest,
         )

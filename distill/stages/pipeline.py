@@ -46,7 +46,8 @@ from distill.runs.keys import (
     prompts_fingerprint,
     test_sets_fingerprint,
 )
-from distill.runs.store import LastStage, Run, Watcher, has_artefact
+from distill.runs.stage import Watcher
+from distill.runs.store import LastStage, Run, has_artefact
 from distill.stages.audit import Audit
 from distill.stages.compress import Compress
 from distill.stages.curate import Curate
@@ -78,8 +79,6 @@ from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEMS
-
-__all__ = ["STAGES", "run", "stages_of"]
 
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "logits", "on_policy",
@@ -231,17 +230,18 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         replay=replay,
     )
     data = run.stage(curate(samples=samples, verdicts=verdicts, labels=labels))
+    tables = (samples, verdicts, labels, data)
 
     captured: Artefact[LogprobsFacts] | None = None
     if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
         row_fields = student.base_only().model_copy(
             update={"prompt_template": student.prompt_template, "max_length": student.max_length}
         )
-        captured = run.stage(Logprobs(row_fields, sampling.logprobs, prepared, samples, verdicts, labels, data))
+        captured = run.stage(Logprobs(*tables, row_fields, sampling.logprobs, prepared))
         if train.logits is not None:
             require_aligned(captured.facts.rows_out, captured.facts.left_out or {}, train.logits.batch_size)
     checkpoints = train.select.checkpoints if train.select is not None else None
-    trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints))
+    trained = run.stage(Train(*tables, student, "student", prepared, checkpoints=checkpoints))
     sampling_values = recipe.evaluate.generation_config()
 
     def selected(arm: Arm, trained: Artefact[TrainFacts]) -> Artefact[SelectFacts] | None:
@@ -281,9 +281,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         verdicts = run.stage(Verify(verify, samples))
         labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
         data = run.stage(curate(samples=samples, verdicts=verdicts, labels=labels))
-        trained = run.stage(
-            Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints)
-        )
+        tables = (samples, verdicts, labels, data)
+        trained = run.stage(Train(*tables, student, "student", prepared, checkpoints=checkpoints))
         checkpoint = selected("student", trained)
     logits: Artefact[LogitsFacts] | None = None
     if train.logits is not None:
@@ -292,19 +291,16 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     on_policy: Artefact[OnPolicyFacts] | None = None
     if train.on_policy is not None:
         digest = routes_digest(routes) if routes else None
-        on_policy = run.stage(
-            OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained, logits, digest)
-        )
+        on_policy = run.stage(OnPolicy(*tables, student, train.on_policy, prepared, trained, logits, digest))
     weights = run.stage(Export("student", sampling_values, prepared, trained, on_policy, checkpoint, logits))
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
-        trained_control = run.stage(
-            Train(student, "control", prepared, samples, verdicts, labels, data, trained.facts.samples, checkpoints)
-        )
+        trained_control = run.stage(Train(*tables, student, "control", prepared, trained.facts.samples, checkpoints))
         control_checkpoint = selected("control", trained_control)
         control = run.stage(Export("control", sampling_values, prepared, trained_control, selected=control_checkpoint))
     scores = run.stage(
         Evaluate(
+            *tables,
             evaluate=recipe.evaluate,
             prompt_template=student.prompt_template,
             verify=verify.rules(),
@@ -315,10 +311,6 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             weights=weights,
             control=control,
             first=first_weights,
-            samples=samples,
-            verdicts=verdicts,
-            labels=labels,
-            data=data,
             persona=recipe.persona_with_origins if recipe.evaluate.persona_probes else None,
         )
     )
@@ -380,6 +372,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         assert recipe.release.compressor is not None, "check_formats has checked it"
         run.stage(
             Compress(
+                *tables,
                 types=recipe.release.compressed_types,
                 compressor=recipe.release.compressor,
                 student=student,
@@ -387,10 +380,6 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 stop_rate=recipe.release.require.stop_rate,
                 verify=verify.rules(),
                 scan_allow=recipe.release.scan_allow,
-                samples=samples,
-                verdicts=verdicts,
-                labels=labels,
-                data=data,
                 scores=scores,
                 package=packaged,
             )

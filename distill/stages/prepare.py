@@ -11,8 +11,6 @@ from distill.runs.facts import PrepareFacts
 from distill.runs.stage import Stage, StageContext
 from synth.persona.config import PersonaConfig
 
-__all__ = ["Prepare"]
-
 
 @dataclass(frozen=True)
 class Prepare(Stage[PrepareFacts]):

@@ -18,8 +18,6 @@ from synth.persona.replay import ReplayConfig
 from synth.problems.config import PromptsConfig
 from synth.teachers.build import slow_imports
 
-__all__ = ["REPLAY", "Replay"]
-
 REPLAY = "replay.jsonl"
 
 
@@ -32,6 +30,8 @@ class Replay(Stage[ReplayFacts]):
     what the problems are read from.
     """
 
+    takes_accelerator = True
+
     replay: ReplayConfig
     base: str
     settings: EvaluationSettings
@@ -39,10 +39,6 @@ class Replay(Stage[ReplayFacts]):
     held_out: PromptsConfig
     held_out_content: str | None
     prepared: Artefact[PrepareFacts]
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     @property
     def preload(self) -> tuple[str, ...]:

@@ -35,8 +35,6 @@ from synth.verify.config import VerifyConfig
 if TYPE_CHECKING:
     from synth.sampling.budget import BudgetTracker
 
-__all__ = ["Sample", "asks_again", "draw", "unkeyed_rules"]
-
 _SAVE_SECONDS = 5.0  # between two states of its progress for `distill show`
 
 

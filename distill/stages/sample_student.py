@@ -26,8 +26,6 @@ from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_
 from synth.trace import TraceSet
 from synth.verify.config import VerifyConfig
 
-__all__ = ["SampleStudent"]
-
 
 @dataclass(frozen=True)
 class SampleStudent(Stage[SampleFacts]):
@@ -38,6 +36,8 @@ class SampleStudent(Stage[SampleFacts]):
     """
 
     appends = (SAMPLE_LOG,)
+    name = f"sample{SECOND_ROUND}"
+    takes_accelerator = True
 
     settings: EvaluationSettings
     prompt_template: PromptTemplate | None
@@ -45,14 +45,6 @@ class SampleStudent(Stage[SampleFacts]):
     verify: VerifyConfig
     samples: Artefact[SampleFacts]
     weights: Artefact[ExportFacts]
-
-    @property
-    def name(self) -> str:
-        return f"sample{SECOND_ROUND}"
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     def keyed_fields(self) -> dict[str, Any]:
         return super().keyed_fields() | unkeyed_rules(self.sample)

@@ -22,8 +22,6 @@ from synth.verify.config import VerifyConfig
 if TYPE_CHECKING:
     from distill.evaluate.metrics import EvalReport
 
-__all__ = ["Select"]
-
 
 @dataclass(frozen=True)
 class Select(Stage[SelectFacts]):
@@ -32,6 +30,8 @@ class Select(Stage[SelectFacts]):
     The held-out problems are not read. ``settings`` are those of the evaluation; ``sampling`` is that of stage export.
     Answers are stored as stage evaluate stores them, so a crash repeats none.
     """
+
+    takes_accelerator = True
 
     arm: Arm
     rule: Rule
@@ -46,10 +46,6 @@ class Select(Stage[SelectFacts]):
     @property
     def name(self) -> str:
         return f"select{self.trained.round_suffix}" if self.arm == "student" else "select_control"
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
 
     @property
     def preload(self) -> tuple[str, ...]:

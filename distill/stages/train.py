@@ -9,11 +9,9 @@ from typing import Literal
 from distill.config.recipe import StudentConfig
 from distill.models.folder import MODEL
 from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts, LabelFacts, PrepareFacts, SampleFacts, TrainFacts, VerifyFacts
+from distill.runs.facts import PrepareFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import open_training_rows
-
-__all__ = ["Arm", "Train", "checkpoint_folders"]
+from distill.runs.tables import TrainingTables
 
 CHECKPOINTS = "checkpoints"
 
@@ -22,7 +20,7 @@ Arm = Literal["student", "control"]
 
 
 @dataclass(frozen=True)
-class Train(Stage[TrainFacts]):
+class Train(TrainingTables, Stage[TrainFacts]):
     """The trained weights or adapter in ``model/``; resumes from its checkpoints in ``ctx.scratch``.
 
     ``samples_to_train``: rows to train on in all, so that a control has the steps of the student that it controls;
@@ -33,31 +31,18 @@ class Train(Stage[TrainFacts]):
     version = 2
     keyed_if_set = frozenset({"checkpoints"})
 
-    # The selection names the rows, and its facts have a digest of their texts: other verdicts or labels alone train
-    # nothing else.
-    not_keyed = frozenset({"samples", "verdicts", "labels"})
+    takes_accelerator = True
+    preload = ("transformers.trainer", "peft")
 
     student: StudentConfig
     arm: Arm
     prepared: Artefact[PrepareFacts]
-    samples: Artefact[SampleFacts]
-    verdicts: Artefact[VerifyFacts]
-    labels: Artefact[LabelFacts]
-    data: Artefact[CurateFacts]
     samples_to_train: int | None = None
     checkpoints: int | None = None
 
     @property
     def name(self) -> str:
         return f"train{self.samples.round_suffix}" if self.arm == "student" else "train_control"
-
-    @property
-    def takes_accelerator(self) -> bool:
-        return True
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        return ("transformers.trainer", "peft")
 
     def run(self, ctx: StageContext) -> TrainFacts:
         from distill.train.launch import in_rank, local_processes, run_in_processes
@@ -67,7 +52,7 @@ class Train(Stage[TrainFacts]):
         if local_processes(parallel) * parallel.nodes > 1 and not in_rank():
             return run_in_processes(self, ctx, parallel)
         arm = "train" if self.arm == "student" else "control"
-        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
+        with self.training_rows(ctx.store, arm) as rows:
             training_rows = map(self.student.training_row, rows)
             result = train_sft(
                 self.student,
@@ -81,7 +66,7 @@ class Train(Stage[TrainFacts]):
                 samples=self.samples_to_train,
                 snapshots=None if self.checkpoints is None else Snapshots(self.checkpoints, ctx.out / CHECKPOINTS),
             )
-        return TrainFacts(**result.facts(), template_digest=self.prepared.facts.template_digest)
+        return TrainFacts(**result.facts, template_digest=self.prepared.facts.template_digest)
 
 
 def checkpoint_folders(trained: Artefact[TrainFacts]) -> dict[int, Path]:

@@ -9,8 +9,6 @@ from distill.runs.facts import SampleFacts, SandboxFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Verify"]
-
 
 @dataclass(frozen=True)
 class Verify(Stage[VerifyFacts]):

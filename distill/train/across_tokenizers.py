@@ -34,8 +34,6 @@ from distill.train.distillation import TRL_INSTALL
 from distill.train.rollouts import RolloutLog
 from licensing.errors import InputError, MissingDependency
 
-__all__ = ["across_tokenizers_trainer", "prompt_row", "teacher_prompt"]
-
 
 def teacher_prompt(teacher: BaseFolder, messages: Sequence[Mapping[str, Any]]) -> str:
     """A prompt in the teacher's own template. Raises InputError where the template refuses it."""

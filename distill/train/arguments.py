@@ -9,8 +9,6 @@ from typing import Any
 from distill.config.recipe import StudentConfig
 from distill.train import parallel
 
-__all__ = ["common_arguments", "set_trackers"]
-
 _OPTIMIZERS = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor"}
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["PACKED_ATTENTION", "QUERIES_BY_PLACE", "register_packed_attention", "scales_queries_by_place"]
-
 PACKED_ATTENTION = "distill_packed_sdpa"
 
 QUERIES_BY_PLACE = "it scales queries by their place among the tokens of a forward pass"

@@ -22,8 +22,6 @@ from typing import Any, Literal
 from distill.train.context import part_of
 from distill.train.rows import TokenRows
 
-__all__ = ["LAYOUTS", "Layout", "Steps", "batch_of", "collate", "micro_batches", "training_order"]
-
 Layout = Literal["packed", "padded", "single"]
 LAYOUTS: tuple[Layout, ...] = ("packed", "padded", "single")
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from distill.runs.provenance import code_revision, installed_versions
 from licensing.files import write_json
 
-__all__ = ["MARK", "complete", "fingerprint_of", "library_versions", "newest_complete"]
-
 MARK = "complete.json"
 
 

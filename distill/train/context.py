@@ -20,8 +20,6 @@ from typing import Any
 from distill.train.attention import QUERIES_BY_PLACE, scales_queries_by_place
 from licensing.errors import InputError
 
-__all__ = ["ContextGroup", "attended", "check_context_layers", "part_of"]
-
 _CONTEXT_ATTENTION = "distill_context_sdpa"
 
 _LARGEST_FLASH_HEAD = 256

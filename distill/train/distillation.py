@@ -11,8 +11,7 @@ Not covered: several processes.
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,11 @@ from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.models.folder import read_base
 from distill.models.vocabulary import crop_vocabulary
 from distill.runs.stage import Reporter
-from distill.train import parallel
 from distill.train.arguments import common_arguments, set_trackers
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
-from distill.train.metrics import StepLog, is_json
-from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32
+from distill.train.metrics import StepLog
+from distill.train.weights import open_base, trained_in_float32
 from licensing.errors import MissingDependency, Refused
-
-__all__ = [
-    "TRL_INSTALL", "logged_steps", "open_student", "require_trl", "resume_point", "save_student", "step_trainer",
-    "token_weighted_trainer",
-]  # fmt: skip
 
 _TRL = (1, 16)
 """The minor version whose trainers are extended here, private methods and experimental modules among them: where
@@ -92,30 +85,6 @@ def open_student(
 
         model = trained_in_float32(PeftModel.from_pretrained(model, trained, is_trainable=True))
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut_off
-
-
-def save_student(trainer: Any, cut_off: Mapping[str, Any], student: StudentConfig, start: Path, out: Path) -> None:
-    """Write the weights to the folder ``out``, in place of what is there, as SFT does."""
-    import torch
-
-    lora = isinstance(student.method, LoraMethod)
-    weights = parallel.full_state_dict(trainer, trainable_only=lora)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    if lora:
-        save_adapter(trainer.model, weights, student, out)
-    else:
-        whole = {name: torch.cat([weights[name], rest.to(weights[name])]) for name, rest in cut_off.items()}
-        save_full(trainer.model, weights | whole, start, out)
-
-
-def logged_steps(trainer: Any, names: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
-    """What the trainer logged of each optimiser step, under our names; ``names``: TRL's -> ours."""
-    return tuple(
-        {ours: entry[name] for name, ours in names.items() if name in entry and is_json(entry[name])}
-        for entry in trainer.state.log_history
-        if "learning_rate" in entry
-    )
 
 
 def token_weighted_trainer() -> Any:

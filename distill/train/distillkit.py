@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["OTHER_TEXT", "CapturedRow", "DistillKitRows", "Export", "write_distillkit"]
-
 OTHER_TEXT = "the student's template writes other text than the teacher did"
 """The reason of a row whose trace the student would write otherwise: then no token has the teacher's distribution."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,9 +12,18 @@ from pathlib import Path
 from distill.train.rows import usable_cores
 from licensing.errors import MissingDependency
 
-__all__ = ["training_environment"]
-
 _DISK_IS_FULL_BELOW = 16 * 2**20
+
+
+def require_modules(purpose: str, where: str, *names: str) -> None:
+    """Import modules. Raises MissingDependency for one that is not installed, before a model is loaded; ``where``: the
+    place in the recipe of what needs it."""
+    try:
+        for name in names:
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        what = f"{purpose} needs {error.name}"
+        raise MissingDependency(what, where=where, hint=f"pip install {error.name}") from error
 
 
 @contextlib.contextmanager

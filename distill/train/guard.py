@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["NOT_FINITE", "LossGuard"]
-
 NOT_FINITE = "not finite"
 _WINDOW, _FIRST_JUDGED = 64, 16
 _DEVIATIONS = 8 * 1.4826

@@ -27,11 +27,6 @@ from distill.runs.stage import Reporter, Stage, StageContext, encode
 from licensing.errors import DistillError, InputError, MissingDependency
 from licensing.files import write_json
 
-__all__ = [
-    "JOB", "PROGRESS", "check_keeps_checkpoints", "in_rank", "local_processes", "node_command", "rank_log",
-    "run_in_processes",
-]  # fmt: skip
-
 F = TypeVar("F", bound=Facts)
 
 JOB, PROGRESS = "job.json", "progress.jsonl"

@@ -20,8 +20,6 @@ from distill.train.loss import LabelledHead, own_losses
 from distill.train.rows import TokenRows
 from licensing.errors import InputError
 
-__all__ = ["CheckedLayout", "check_layouts"]
-
 # Layout, and whether the head runs on labelled positions alone; the fastest first.
 _CANDIDATES = [(layout, labelled_head) for layout in LAYOUTS for labelled_head in (True, False)][:-1]
 _TOLERANCE = 1e-4

@@ -18,7 +18,6 @@ the loss of SFT; several processes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,56 +29,22 @@ from distill.models.tokens import CLOSED_BY_PROMPT
 from distill.runs.stage import Reporter
 from distill.train.batches import training_order
 from distill.train.distillation import (
-    logged_steps,
     open_student,
     require_trl,
     resume_point,
-    save_student,
     step_trainer,
     token_weighted_trainer,
 )
 from distill.train.distillkit import OTHER_TEXT, DistillKitRows
-from distill.train.environment import training_environment
-from distill.train.weights import training_dtype
-from licensing.errors import InputError, MissingDependency
-from licensing.files import write_json
-
-__all__ = ["LogitsResult", "require_aligned", "train_logits"]
+from distill.train.environment import require_modules, training_environment
+from distill.train.result import TrainResult, end_losses, logged_steps
+from distill.train.weights import save_trained, training_dtype
+from licensing.errors import InputError
 
 _LOGGED = {name: name for name in ("step", "loss", "learning_rate", "grad_norm")}
 _TEMPLATE_SHARE = 0.5
 """Of the traces that nothing else leaves out. Where the student's template writes more of them otherwise than the
 teacher did, it is the template's fault: what is left is a choice by form."""
-
-
-@dataclass(frozen=True)
-class LogitsResult:
-    """What the training did. ``rows``: traces that were trained on. Over all steps, ``tokens`` are those of prompts and
-    answers, and ``trained_tokens`` those of the answers. ``history`` holds one entry an optimiser step.
-    ``resumed_from`` is the step of the checkpoint that the call continued from, 0 where it began anew; it is in no file
-    and not among the facts."""
-
-    rows: int
-    steps: int
-    tokens: int
-    trained_tokens: int
-    dtype: str
-    trained_parameters: int
-    history: tuple[dict[str, Any], ...]
-    resumed_from: int
-
-    def facts(self) -> dict[str, Any]:
-        """For the manifest: the same after a crash as without one."""
-        return {
-            "rows_out": self.rows,
-            "steps": self.steps,
-            "tokens": self.tokens,
-            "trained_tokens": self.trained_tokens,
-            "dtype": self.dtype,
-            "trained_parameters": self.trained_parameters,
-            "first_loss": self.history[0].get("loss"),
-            "last_loss": self.history[-1].get("loss"),
-        }
 
 
 def require_aligned(rows: int, left_out: Mapping[str, int], batch_size: int) -> None:
@@ -114,7 +79,7 @@ def train_logits(
     *,
     inputs_digest: str,
     metrics: Path,
-) -> LogitsResult:
+) -> TrainResult:
     """Train the student on ``captured``, with ``k`` log-probabilities a token; ``out`` becomes a folder as SFT writes
     it.
 
@@ -130,14 +95,9 @@ def train_logits(
         Refused: The gradient of a step is not finite.
         MissingDependency: torch, transformers, peft, trl or datasets, memory or disk.
     """
-    try:
-        import datasets
-        import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"distillation needs {error.name}", where="train.logits", hint=f"pip install {error.name}"
-        ) from error
+    require_modules("distillation", "train.logits", "datasets", "torch")
     require_trl("train.logits")
+    import datasets
 
     steps = max(1, round(config.num_train_epochs * len(captured) / config.batch_size))
     order = training_order(len(captured), steps * config.batch_size, student.seed)
@@ -152,20 +112,19 @@ def train_logits(
             metrics, progress,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        save_student(trainer, {}, student, start, out)
+        save_trained(trainer, student, start, out)
     lengths = captured.lengths()
-    result = LogitsResult(
-        rows=len(set(order)),
-        steps=trainer.state.global_step,
-        tokens=sum(sum(lengths[row]) for row in order),
-        trained_tokens=sum(lengths[row][1] for row in order),
-        dtype=dtype,
-        trained_parameters=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
-        history=logged_steps(trainer, _LOGGED),
-        resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
-    )
-    write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
-    return result
+    history = logged_steps(trainer, _LOGGED)
+    facts = {
+        "rows_out": len(set(order)),
+        "steps": trainer.state.global_step,
+        "tokens": sum(sum(lengths[row]) for row in order),
+        "trained_tokens": sum(lengths[row][1] for row in order),
+        "dtype": dtype,
+        "trained_parameters": sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
+        **end_losses(history),
+    }
+    return TrainResult.written(facts, history, resume, out)
 
 
 def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int, max_length: int) -> tuple[Any, Any]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["MOST_LOGITS", "LabelledHead", "inputs_of", "own_losses"]
-
 MOST_LOGITS = 2**28
 """Logits (positions x vocabulary) of one chunk of the head: 1 GiB in float32."""
 

@@ -17,8 +17,6 @@ from typing import Any
 from distill.train.rows import TokenRows
 from licensing.files import json_line
 
-__all__ = ["MetricsLog", "ModelFlops", "StepLog", "is_json", "peak_flops"]
-
 # Dense bfloat16, from the makers' data sheets; longer names first.
 _PEAK_FLOPS = {
     "B200": 2250e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12,

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -34,22 +33,18 @@ from distill.runs.stage import Reporter
 from distill.train.across_tokenizers import across_tokenizers_trainer, prompt_row, teacher_prompt
 from distill.train.batches import training_order
 from distill.train.distillation import (
-    logged_steps,
     open_student,
     require_trl,
     resume_point,
-    save_student,
     step_trainer,
 )  # fmt: skip
-from distill.train.environment import training_environment
+from distill.train.environment import require_modules, training_environment
+from distill.train.result import TrainResult, end_losses, logged_steps
 from distill.train.rollouts import RolloutLog
 from distill.train.self_teacher import check_examples_fit, privileged_context, self_teacher_trainer
 from distill.train.teacher_server import require_server, scoring_trainer
-from distill.train.weights import training_dtype
-from licensing.errors import InputError, MissingDependency
-from licensing.files import write_json
-
-__all__ = ["OnPolicyResult", "train_on_policy"]
+from distill.train.weights import save_trained, training_dtype
+from licensing.errors import InputError
 
 _LOGGED = {
     "step": "step",
@@ -63,50 +58,6 @@ _LOGGED = {
 }
 """TRL's names -> ours. ``entropy``: of the student, in nats a token. ``cut``: share of answers that reach the limit.
 ``compared``: of an answer's tokens, those that a teacher with another tokenizer cuts alike."""
-
-
-@dataclass(frozen=True)
-class OnPolicyResult:
-    """What the training did. ``tokens``: of all answers. ``vocabulary``: tokens over which distributions are compared.
-    ``too_long``: prompts that leave no room for an answer within ``student.max_length``. ``teacher_engine``: name and
-    version of a served teacher's server. ``routes``: of several, ``distill.runs.facts.RouteFacts``.
-
-    ``history`` holds one entry an optimiser step. ``resumed_from`` is the step of the checkpoint that the call
-    continued from, 0 where it began anew; it is in no file and not among the facts.
-    """
-
-    prompts: int
-    too_long: int
-    steps: int
-    answers: int
-    tokens: int
-    vocabulary: int
-    dtype: str
-    trained_parameters: int
-    teacher_engine: str | None
-    routes: tuple[dict[str, Any], ...]
-    history: tuple[dict[str, Any], ...]
-    resumed_from: int
-
-    def facts(self) -> dict[str, Any]:
-        """For the manifest: the same after a crash as without one."""
-        first, last = self.history[0], self.history[-1]
-        return {
-            "rows_in": self.prompts + self.too_long,
-            "rows_out": self.prompts,
-            "steps": self.steps,
-            "answers": self.answers,
-            "tokens": self.tokens,
-            "vocabulary": self.vocabulary,
-            "dtype": self.dtype,
-            "trained_parameters": self.trained_parameters,
-            **({"teacher_engine": self.teacher_engine} if self.teacher_engine else {}),
-            **({"routes": self.routes} if self.routes else {}),
-            "first_loss": first.get("loss"),
-            "last_loss": last.get("loss"),
-            "first_mean_length": first.get("mean_length"),
-            "last_mean_length": last.get("mean_length"),
-        }
 
 
 def train_on_policy(
@@ -123,7 +74,7 @@ def train_on_policy(
     metrics: Path,
     rollouts: Path,
     routes: Mapping[str, int] = MappingProxyType({}),
-) -> OnPolicyResult:
+) -> TrainResult:
     """Train the student on its own answers to ``prompts`` (problem id -> messages); ``out`` becomes a folder as SFT
     writes it.
 
@@ -143,15 +94,10 @@ def train_on_policy(
         Refused: The gradient of a step is not finite.
         MissingDependency: torch, transformers, peft, trl or datasets, the teacher's server, memory or disk.
     """
-    try:
-        import datasets
-        import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
-        from transformers import GenerationConfig
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
-        ) from error
+    require_modules("on-policy distillation", "train.on_policy", "datasets", "torch", "transformers")
     require_trl("train.on_policy")
+    import datasets
+    from transformers import GenerationConfig
 
     base = read_base(start)
     teachers = config.logits_teachers
@@ -220,33 +166,35 @@ def train_on_policy(
             metrics, progress, answers.sync, **models,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        save_student(trainer, cut_off, student, start, out)
+        save_trained(trainer, student, start, out, cut_off)
         answers.write_table(rollouts)
     history = logged_steps(trainer, _LOGGED)
-    result = OnPolicyResult(
-        prompts=len(fitting),
-        too_long=len(prompts) - len(fitting),
-        steps=trainer.state.global_step,
-        answers=len(order),
-        tokens=round(sum(entry["mean_length"] for entry in history) * config.batch_size),
-        vocabulary=compared,
-        dtype=dtype,
-        trained_parameters=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
-        teacher_engine=servers[0].engine if len(servers) == 1 else None,
-        routes=tuple(
-            {
-                "teacher": one.public_id,
-                "revision": one.revision,
-                "engine": server.engine,
-                "problems": [*own_route.values()].count(number),
-            }
-            for number, (one, server) in enumerate(zip(config.teachers, servers, strict=False))
-        ),
-        history=history,
-        resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
-    )
-    write_json(out / "train_log.json", result.facts() | {"log": list(history)})
-    return result
+    own_routes = [*own_route.values()]
+    routed = [
+        {
+            "teacher": one.public_id,
+            "revision": one.revision,
+            "engine": server.engine,
+            "problems": own_routes.count(number),
+        }
+        for number, (one, server) in enumerate(zip(config.teachers, servers, strict=False))
+    ]
+    facts = {
+        "rows_in": len(prompts),
+        "rows_out": len(fitting),
+        "steps": trainer.state.global_step,
+        "answers": len(order),
+        "tokens": round(sum(entry["mean_length"] for entry in history) * config.batch_size),
+        "vocabulary": compared,
+        "dtype": dtype,
+        "trained_parameters": sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
+        **({"teacher_engine": servers[0].engine} if len(servers) == 1 else {}),
+        **({"routes": routed} if routed else {}),
+        **end_losses(history),
+        "first_mean_length": history[0].get("mean_length"),
+        "last_mean_length": history[-1].get("mean_length"),
+    }
+    return TrainResult.written(facts, history, resume, out)
 
 
 def _teacher(folder: Path, dtype: str, size: int | None) -> Any:

@@ -19,22 +19,6 @@ from distill.train.context import ContextGroup
 from distill.train.zero import check_installed, zero3_config
 from licensing.errors import MissingDependency
 
-__all__ = [
-    "checkpoint_layout",
-    "context_group",
-    "divided",
-    "first_rank_first",
-    "full_state_dict",
-    "rank",
-    "reduced_once",
-    "start_processes",
-    "sum_of_ranks",
-    "training_arguments",
-    "use_fsdp",
-    "wait_for_all",
-    "world_size",
-]
-
 
 def world_size() -> int:
     """The processes that train together, of all nodes."""

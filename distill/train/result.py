@@ -2,60 +2,48 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from distill.train.rows import LeftOut
+from distill.train.metrics import is_json
+from licensing.files import write_json
 
-__all__ = ["TrainResult"]
+History = tuple[dict[str, Any], ...]
+"""One entry an optimiser step: step, loss, learning_rate, grad_norm, and what the kind of training logs besides."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training did. ``tokens`` and ``trained_tokens`` count one pass over the rows, without padding.
+    """What a training did. ``facts``: those of its stage that it knows (``distill.runs.facts``), the same after a crash
+    as without one. ``resumed_from`` is the step of the checkpoint that the call continued from, 0 where it began anew;
+    it is in no file and not among the facts."""
 
-    ``samples``: rows that all steps saw, a row of three epochs three times. ``layout``: of the micro batches, and
-    ``layouts_refused`` those that gave other losses (``distill.train.layout_check``). ``history`` holds one entry an
-    optimiser step: step, loss, learning_rate, grad_norm; at a step that the loss guard names, ``problem`` and the ids
-    of its ``rows``, and no loss where that is not finite. ``resumed_from`` is the step of the checkpoint that the call
-    continued from, 0 where it began anew; it is in no file and not among the facts.
-    """
-
-    rows: int
-    samples: int
-    steps: int
-    tokens: int
-    trained_tokens: int
-    dtype: str
-    layout: str
-    layouts_refused: tuple[str, ...]
-    method: str
-    trained_parameters: int
-    left_out: tuple[LeftOut, ...]
-    history: tuple[dict[str, Any], ...]
+    facts: dict[str, Any]
+    history: History
     resumed_from: int
 
-    def facts(self) -> dict[str, Any]:
-        """For the manifest: the same after a crash as without one."""
-        losses = [entry["loss"] for entry in self.history if "loss" in entry]
-        return {
-            "rows_in": self.rows + len(self.left_out),
-            "rows_out": self.rows,
-            "samples": self.samples,
-            "tokens": self.tokens,
-            "trained_tokens": self.trained_tokens,
-            "steps": self.steps,
-            "method": self.method,
-            "dtype": self.dtype,
-            "layout": self.layout,
-            "layouts_refused": list(self.layouts_refused),
-            "trained_parameters": self.trained_parameters,
-            "first_loss": losses[0] if losses else None,
-            "last_loss": losses[-1] if losses else None,
-            "problem_steps": [
-                {key: entry[key] for key in ("step", "problem", "rows")} for entry in self.history if "problem" in entry
-            ],
-            "left_out": dict(sorted(Counter(row.reason for row in self.left_out).items())),
-            "left_out_sources": dict(sorted(Counter(row.source for row in self.left_out if row.source).items())),
-        }
+    @classmethod
+    def written(cls, facts: dict[str, Any], history: History, resume: Path | None, out: Path | None) -> TrainResult:
+        """With train_log.json in ``out``, the folder of the trained weights (None: on a rank that writes no file).
+        ``resume``: the checkpoint that the call continued from."""
+        if out is not None:
+            write_json(out / "train_log.json", facts | {"log": list(history)})
+        return cls(facts, history, int(resume.name.rpartition("-")[2]) if resume else 0)
+
+
+def logged_steps(trainer: Any, names: Mapping[str, str]) -> History:
+    """What the trainer logged of each optimiser step, under our names; ``names``: its own -> ours. Numbers that are not
+    finite are left out."""
+    return tuple(
+        {ours: entry[name] for name, ours in names.items() if name in entry and is_json(entry[name])}
+        for entry in trainer.state.log_history
+        if "learning_rate" in entry
+    )
+
+
+def end_losses(history: History) -> dict[str, float | None]:
+    """``first_loss`` and ``last_loss``, of the first and the last step that has one."""
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    return {"first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None}

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from tokenizers import Tokenizer
 
-__all__ = ["ROLLOUTS", "RolloutLog", "rollout_bytes", "rollouts_schema"]
-
 ROLLOUTS = "rollouts.parquet"
 
 

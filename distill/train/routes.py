@@ -10,8 +10,6 @@ from distill.config.train import RoutedTeacher
 from licensing.errors import InputError
 from licensing.files import json_line
 
-__all__ = ["find_routes", "require_routes", "routes_digest"]
-
 
 def find_routes(teachers: Sequence[RoutedTeacher], problems: Iterable[Mapping[str, Any]]) -> dict[str, int | None]:
     """Problem id -> index of its teacher, None where no teacher takes it; empty without teachers.

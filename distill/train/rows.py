@@ -23,8 +23,6 @@ from distill.models.tokens import RowRefused, Tokens
 from licensing.errors import InputError
 from licensing.files import write_json
 
-__all__ = ["LeftOut", "TokenRows", "refuse_long_rows", "token_rows", "usable_cores"]
-
 _ROWS, _MARK = "rows.arrow", "rows.json"
 _TEMPLATE_SHARE = 0.01
 """A larger share of rows that the template cannot write is the template's fault: the training does not begin."""

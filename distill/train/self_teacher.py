@@ -20,8 +20,6 @@ from licensing.errors import InputError
 from synth.decontaminate import Finder, Item
 from synth.teachers.config import Example
 
-__all__ = ["check_examples_are_no_test_items", "check_examples_fit", "privileged_context", "self_teacher_trainer"]
-
 _TEMPLATE = "{privileged_context}\n\nQuestion:\n{prompt}"
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import LoraMethod, StudentConfig, key_digest
+from distill.config.recipe import StudentConfig, key_digest
 from distill.models.folder import read_base
 from distill.runs.stage import Reporter
 from distill.train import parallel
@@ -28,21 +29,19 @@ from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import Steps, training_order
 from distill.train.checkpoints import MARK, complete, fingerprint_of, library_versions, newest_complete
 from distill.train.context import check_context_layers
-from distill.train.environment import training_environment
+from distill.train.environment import require_modules, training_environment
 from distill.train.guard import NOT_FINITE, LossGuard
 from distill.train.layout_check import CheckedLayout, check_layouts
 from distill.train.loss import LabelledHead, own_losses
-from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
-from distill.train.result import TrainResult
+from distill.train.metrics import MetricsLog, ModelFlops, peak_flops
+from distill.train.result import TrainResult, end_losses, logged_steps
 from distill.train.rows import TokenRows, refuse_long_rows, token_rows
-from distill.train.weights import open_model, save_adapter, save_full, training_dtype
+from distill.train.weights import open_model, save_trained, training_dtype
 from distill.train.zero import divide_weights, forget_gradients, shown_by_gradients
-from licensing.errors import InputError, MissingDependency, Refused
-from licensing.files import link_or_copy, write_json, write_rows
+from licensing.errors import InputError, Refused
+from licensing.files import link_or_copy, write_rows
 
-__all__ = ["Snapshots", "train_sft"]
-
-_LOGGED = ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")
+_LOGGED = {name: name for name in ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")}
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _SNAPSHOTS = "snapshots"
 _SKIPPED_AT_MOST = 3  # or 1 % of the steps, if that is more
@@ -95,15 +94,8 @@ def train_sft(
 
     Not covered: quantised bases.
     """
-    try:
-        import accelerate  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
-        import peft  # noqa: F401
-        import torch
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"training needs {error.name}", where="student", hint=f"pip install {error.name}"
-        ) from error
+    require_modules("training", "student", "accelerate", "peft", "torch", "transformers")
+    import torch
 
     parts = student.parallel.context_parallel_size
     if parts > 1:
@@ -150,7 +142,7 @@ def train_sft(
                 _snapshot_callback(trainer, student, start, snapshot_steps, checkpoints / _SNAPSHOTS, fingerprint)
             )
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        _save(trainer, student, start, out)
+        save_trained(trainer, student, start, out)
         if first and snapshots is not None:
             shutil.rmtree(snapshots.folder, ignore_errors=True)
             for step in snapshot_steps:  # linked, since a kill before the stage is finished goes on from here
@@ -160,46 +152,35 @@ def train_sft(
                     copy_function=link_or_copy,
                     ignore=shutil.ignore_patterns(MARK),
                 )
-    logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
-    result = TrainResult(
-        rows=len(data),
-        samples=samples,
-        steps=trainer.state.global_step,
-        tokens=data.tokens,
-        trained_tokens=data.trained_tokens,
-        dtype=dtype,
-        layout=checked.layout,
-        layouts_refused=checked.refused,
-        method=student.method.kind,
-        trained_parameters=trained_parameters,
-        left_out=data.left_out,
-        history=tuple({key: entry[key] for key in _LOGGED if key in entry and is_json(entry[key])} for entry in logged),
-        resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
-    )
     if first:
-        write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
         write_rows(out / "left_out.jsonl", ({"id": row.id, "reason": row.reason} for row in data.left_out))
-    return result
+    history = logged_steps(trainer, _LOGGED)
+    facts = {
+        "rows_in": len(data) + len(data.left_out),
+        "rows_out": len(data),
+        "samples": samples,
+        "tokens": data.tokens,
+        "trained_tokens": data.trained_tokens,
+        "steps": trainer.state.global_step,
+        "method": student.method.kind,
+        "dtype": dtype,
+        "layout": checked.layout,
+        "layouts_refused": list(checked.refused),
+        "trained_parameters": trained_parameters,
+        **end_losses(history),
+        "problem_steps": [
+            {key: entry[key] for key in ("step", "problem", "rows")} for entry in history if "problem" in entry
+        ],
+        "left_out": dict(sorted(Counter(row.reason for row in data.left_out).items())),
+        "left_out_sources": dict(sorted(Counter(row.source for row in data.left_out if row.source).items())),
+    }
+    return TrainResult.written(facts, history, resume, out if first else None)
 
 
 def steps_at_equal_distances(steps: int, count: int) -> list[int]:
     """The optimiser steps whose weights are snapshots: ``count`` equal distances but for the end, fewer where there are
     fewer steps."""
     return sorted({step for at in range(1, count) if 0 < (step := round(steps * at / count)) < steps})
-
-
-def _save(trainer: Any, student: StudentConfig, start: Path, out: Path) -> None:
-    """Write the trained weights to the folder ``out``, in place of what is there. Every rank has to call it."""
-    lora = isinstance(student.method, LoraMethod)
-    weights = parallel.full_state_dict(trainer, trainable_only=lora)
-    if parallel.rank() > 0:
-        return
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    if lora:
-        save_adapter(trainer.model, weights, student, out)
-    else:
-        save_full(trainer.model, weights, start, out)
 
 
 def _snapshot_callback(
@@ -213,7 +194,7 @@ def _snapshot_callback(
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step in steps:
                 out = folder / str(state.global_step)
-                _save(trainer, student, start, out)
+                save_trained(trainer, student, start, out)
                 if parallel.rank() == 0:
                     complete(out, fingerprint)
 

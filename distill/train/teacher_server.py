@@ -33,8 +33,6 @@ from distill.models.folder import BaseFolder
 from distill.models.vocabulary import SAMPLE_TEXT, tokenizer_of
 from licensing.errors import InputError, MissingDependency
 
-__all__ = ["RoutedClient", "TeacherServer", "require_server", "scoring_trainer"]
-
 _PATIENCE_S = 600.0
 """For one request of scores; TRL's client asks six times."""
 _PATIENCE_FOR_WORDS_S = 60.0

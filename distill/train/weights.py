@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distill.config.recipe import LoraMethod, StudentConfig
@@ -20,11 +21,6 @@ from licensing.errors import InputError
 from licensing.files import write_json
 from publish.adapter import ADAPTER_WEIGHTS
 from publish.shards import DTYPES, ShardWriter, TensorSpec
-
-__all__ = [
-    "adapted", "built", "frozen_experts", "open_base", "open_model", "save_adapter", "save_empty_adapter", "save_full",
-    "trained_in_float32", "training_dtype",
-]  # fmt: skip
 
 
 def training_dtype(dtype: str) -> str:
@@ -157,6 +153,27 @@ def frozen_experts(model: Any) -> dict[str, int]:
         if weight.ndim == 3 and ".experts." in path and "original_module" not in path and not weight.requires_grad
     }
     return {name: count for name, count in expert_parameters.items() if name not in with_adapter}
+
+
+def save_trained(
+    trainer: Any, student: StudentConfig, start: Path, out: Path, cut_off: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write the trained weights to the folder ``out``, in place of what is there: an adapter, or whole weights beside
+    the configuration of ``start``. Every rank has to call it. ``cut_off``: name -> last rows of full weights that were
+    not trained."""
+    import torch
+
+    lora = isinstance(student.method, LoraMethod)
+    weights = parallel.full_state_dict(trainer, trainable_only=lora)
+    if parallel.rank() > 0:
+        return
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    if lora:
+        save_adapter(trainer.model, weights, student, out)
+    else:
+        whole = {name: torch.cat([weights[name], rest.to(weights[name])]) for name, rest in cut_off.items()}
+        save_full(trainer.model, weights | whole, start, out)
 
 
 def save_empty_adapter(model: Any, student: StudentConfig, out: Path) -> None:

@@ -10,16 +10,6 @@ from typing import Any
 
 from licensing.errors import MissingDependency
 
-__all__ = [
-    "LIVE_PARAMETERS",
-    "REDUCED_PARAMETERS",
-    "check_installed",
-    "divide_weights",
-    "forget_gradients",
-    "shown_by_gradients",
-    "zero3_config",
-]
-
 LIVE_PARAMETERS = 2**27
 """Weights that a GPU may hold whole beside those of the layer at work, fetched before or kept for the backward pass."""
 REDUCED_PARAMETERS = 2**26

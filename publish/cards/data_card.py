@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from publish.cards.front_matter import data_front_matter
-from publish.cards.markdown import HUB_ID, Markdown, duty_lines, link, render_card, table, thousands, waterfall
+from publish.cards.markdown import (
+    HUB_ID,
+    Markdown,
+    duty_lines,
+    lineage_table,
+    link,
+    render_card,
+    table,
+    thousands,
+    waterfall,
+)
 from publish.cards.plots import has_length_plot
 from publish.facts import DatasetFacts
 from publish.training_data import COLUMNS, OPTIONAL_COLUMNS
-
-__all__ = ["data_card"]
 
 
 def data_card(facts: DatasetFacts) -> str:
@@ -45,7 +51,12 @@ def data_card(facts: DatasetFacts) -> str:
         )
         if overlap and overlap.recall
         else None,
-        lineage=_lineage(facts),
+        lineage=lineage_table(
+            [],
+            facts,
+            [f"on {teacher.engine}" if teacher.engine else "" for teacher in facts.teachers],
+            [""] * len(facts.prompt_sources),
+        ),
         duties=duty_lines(facts.duties),
         notice="\n".join(facts.notice),
     )
@@ -57,22 +68,3 @@ def _others(facts: DatasetFacts) -> list[str]:
     unknown = [] if facts.teachers else ["an unknown model"]
     wrote = facts.first_student is not None and facts.first_student.rows
     return [*unknown, *(["a student that was trained on them"] if wrote else [])]
-
-
-def _lineage(facts: DatasetFacts) -> Markdown:
-    rows: list[tuple[Any, ...]] = [
-        (
-            "teacher",
-            link(teacher.id),
-            teacher.revision,
-            teacher.license,
-            f"on {teacher.engine}" if teacher.engine else "",
-        )
-        for teacher in facts.teachers
-    ]
-    if (student := facts.first_student) is not None:
-        rows.append(("student", student.id, student.revision, student.license, f"trained from {student.base}"))
-    for source in facts.prompt_sources:
-        name = link(source.dataset, "datasets/") if source.dataset else source.name
-        rows.append(("prompts", name, "", source.license, ""))
-    return table(("Role", "Source", "Revision", "License", "Note"), rows)

@@ -9,8 +9,6 @@ from licensing.lineage import Input, Lineage
 from publish.cards.markdown import Markdown, link, md, render_card
 from publish.facts import ReleaseFacts
 
-__all__ = ["eu_summary"]
-
 
 def eu_summary(facts: ReleaseFacts, lineage: Lineage) -> str:
     """Markdown. It says of itself that it is a draft and no legal proof."""

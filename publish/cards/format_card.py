@@ -10,8 +10,6 @@ from publish.cards.markdown import Markdown, duty_lines, render_card, table
 from publish.cards.model_card import difference_table, score_table
 from publish.facts import FormatFacts
 
-__all__ = ["format_card"]
-
 
 def format_card(facts: FormatFacts) -> str:
     """Markdown with YAML front matter, as the hub reads it; ends with one line break."""

@@ -8,8 +8,6 @@ from typing import Any
 from publish.cards.markdown import HUB_ID, printable
 from publish.facts import DatasetFacts, FormatFacts, LicenseFacts, ReleaseFacts
 
-__all__ = ["data_front_matter", "format_front_matter", "hub_eval_results", "model_front_matter"]
-
 _SIZES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M", 1e7: "1M<n<10M"}
 
 

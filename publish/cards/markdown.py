@@ -8,12 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from publish.facts import Duty, WaterfallStep
-
-__all__ = [
-    "HUB_ID", "Markdown", "bullets", "decimal", "duty_lines", "fence", "interval", "link", "listed", "md", "printable",
-    "render_card", "settings", "table", "thousands", "waterfall",
-]  # fmt: skip
+from publish.facts import Duty, OriginFacts, WaterfallStep
 
 _TEMPLATES = Path(__file__).parent
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -142,6 +137,22 @@ def waterfall(steps: Iterable[WaterfallStep]) -> Markdown:
         counts = (step.step, thousands(step.rows), thousands(step.problems), thousands(step.tokens))
         rows.append((*counts, difficulty) if with_difficulty else counts)
     return table(header, rows, right=len(header) - 1)
+
+
+def lineage_table(
+    first: Iterable[tuple[object, ...]], facts: OriginFacts, of_teachers: Iterable[str], of_sources: Iterable[str]
+) -> Markdown:
+    """Where a release is from: the rows ``first``, teachers and sources of prompts, each with its note, and the student
+    of a first round."""
+    rows = [*first]
+    for teacher, note in zip(facts.teachers, of_teachers, strict=True):
+        rows.append(("teacher", link(teacher.id), teacher.revision, teacher.license, note))
+    if (student := facts.first_student) is not None:
+        rows.append(("student", student.id, student.revision, student.license, f"trained from {student.base}"))
+    for source, note in zip(facts.prompt_sources, of_sources, strict=True):
+        name = link(source.dataset, "datasets/") if source.dataset else source.name
+        rows.append(("prompts", name, "", source.license, note))
+    return table(("Role", "Source", "Revision", "License", "Note"), rows)
 
 
 def duty_lines(duties: Iterable[Duty]) -> list[str]:

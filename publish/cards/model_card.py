@@ -20,6 +20,7 @@ from publish.cards.markdown import (
     decimal,
     duty_lines,
     interval,
+    lineage_table,
     link,
     listed,
     md,
@@ -40,8 +41,6 @@ from publish.facts import (
     p_text,
     trained_on_text,
 )
-
-__all__ = ["difference_table", "model_card", "score_table"]
 
 _GPAI_FLOPS = 1e23
 """Indicative criterion for a general-purpose model: C(2025) 7719 final, point 17."""
@@ -98,20 +97,15 @@ def _teacher_prompt(teacher: TeacherFacts) -> str:
 
 
 def _lineage(facts: ReleaseFacts) -> Markdown:
-    rows: list[tuple[Any, ...]] = [("base", link(facts.base.id), facts.base.revision, facts.base.license, "")]
+    operator = {"releaser": "run by the releaser", "third-party": "run by others", None: "operator unknown"}
+    notes = []
     for teacher in facts.teachers:
-        operator = {"releaser": "run by the releaser", "third-party": "run by others", None: "operator unknown"}
         same = "the base itself" if teacher.is_base else ""
         engine = f"on {teacher.engine}" if teacher.engine else ""
-        note = ", ".join(filter(None, (same, _teacher_prompt(teacher), operator[teacher.ran_by], engine)))
-        rows.append(("teacher", link(teacher.id), teacher.revision, teacher.license, note))
-    if (student := facts.first_student) is not None:
-        rows.append(("student", student.id, student.revision, student.license, f"trained from {student.base}"))
-    for source in facts.prompt_sources:
-        name = link(source.dataset, "datasets/") if source.dataset else source.name
-        count = "" if source.problems is None else f"{source.problems:,} problems"
-        rows.append(("prompts", name, "", source.license, count))
-    return table(("Role", "Source", "Revision", "License", "Note"), rows)
+        notes.append(", ".join(filter(None, (same, _teacher_prompt(teacher), operator[teacher.ran_by], engine))))
+    counts = ["" if one.problems is None else f"{one.problems:,} problems" for one in facts.prompt_sources]
+    base = ("base", link(facts.base.id), facts.base.revision, facts.base.license, "")
+    return lineage_table([base], facts, notes, counts)
 
 
 # --- evaluation --------------------------------------------------------------------------------------------------

@@ -11,8 +11,6 @@ from publish.facts import DatasetFacts, EvaluationFacts
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["has_length_plot", "has_score_plot", "length_plot", "score_plot"]
-
 _INK, _QUIET, _RELEASE = "#1f2937", "#64748b", "#b45309"
 
 

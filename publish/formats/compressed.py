@@ -25,10 +25,6 @@ from licensing.files import write_json
 from publish.formats.program import clean_environment, run_program
 from publish.weights import INDEX, copy_companions, read_object, tensor_shapes, weight_files
 
-__all__ = [
-    "CALIBRATED", "CompressedType", "check_compressible", "compressor_version", "tensor_types", "write_compressed",
-]  # fmt: skip
-
 CompressedType = Literal["fp8", "w8a8", "w4a16", "awq"]
 """Bits of weights and activations of all linear layers but the output layer."""
 

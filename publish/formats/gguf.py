@@ -25,11 +25,6 @@ from publish.facts import ReleaseFacts
 from publish.formats.program import run_program
 from publish.weights import read_object
 
-__all__ = [
-    "GgufType", "check_gguf", "check_gguf_tools", "converter_version", "quantizer_version", "weight_types",
-    "write_gguf",
-]  # fmt: skip
-
 GgufType = Literal[
     "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q4_0", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k"
 ]

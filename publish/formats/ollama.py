@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from publish.facts import ReleaseFacts
 
-__all__ = ["modelfile", "system_lines"]
-
 _CONTEXT = 4096
 """Tokens that Ollama takes by itself on a machine without much memory."""
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from licensing.errors import InputError, MissingDependency
 
-__all__ = ["clean_environment", "run_program"]
-
 _ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "HOME", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "PATH", "TMPDIR")
 
 

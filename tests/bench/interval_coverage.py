@@ -27,9 +27,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 
-from distill.evaluate.statistics import LEVEL, mean_interval, paired_difference, proportion_interval
+from distill.evaluate.statistics import LEVEL, mean_interval, paired_difference
 
 SIZES = (50, 150, 500)
 FAMILIES = ((50, 5), (150, 5), (500, 5), (150, 10), (500, 10))  # problems, and problems of a family
@@ -89,7 +89,7 @@ class Outcome:
 
 
 def wilson_coverage(n: int, p: float) -> float:
-    """Exact coverage of ``proportion_interval``."""
+    """Exact coverage of Wilson's interval, which ``mean_interval`` is for one sample a problem."""
     covered = [low <= p <= high for low, high in _wilson(n)]
     return float(binom.pmf(np.arange(n + 1), n, p)[covered].sum())
 
@@ -111,9 +111,15 @@ def _of_binomial(cell: Families) -> float:
     return attainable_coverage(binom.pmf(np.arange(cell.n + 1), cell.n, cell.p))
 
 
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's interval as scipy has it, for ``successes`` of ``n`` trials."""
+    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 @cache
 def _wilson(n: int) -> list[tuple[float, float]]:
-    return [proportion_interval(successes, n) for successes in range(n + 1)]
+    return [wilson_interval(successes, n) for successes in range(n + 1)]
 
 
 def mean_coverage(families: Families, repeats: int, seed: int = 0, *, ignore_families: bool = False) -> float:

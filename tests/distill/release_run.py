@@ -16,7 +16,6 @@ from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
 from distill.release.audit import write_audit
 from distill.release.facts import ReleaseStages
-from distill.release.lineage import count_sources
 from distill.release.package import write_package
 from distill.runs.artefact import Artefact, file_entries
 from distill.runs.facts import (
@@ -25,6 +24,7 @@ from distill.runs.facts import (
     EvaluateFacts,
     ExportFacts,
     Facts,
+    LabelFacts,
     PrepareFacts,
     SampleFacts,
     SandboxFacts,
@@ -36,6 +36,7 @@ from distill.runs.facts import (
 from distill.runs.keys import base_content, pinned_teacher
 from licensing.files import write_rows
 from synth.problems.problem import Prompt
+from synth.sampling.samples_table import PROBLEMS
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 ENDPOINT = "http://10.11.12.13:8123/v1"
@@ -142,8 +143,9 @@ def finished_stages(
          "extracted": problem.answer, **answered}
         for model in models for problem in problems
     ))  # fmt: skip
+    write_rows(samples.path / PROBLEMS, [{"source": "sums", "license": "mit"}] * 4)
     verdicts = artefact(folder, "verify", VerifyFacts(rows_in=8, rows_out=8, verdicts={"correct": 8}, sandbox=sandbox))
-    sources = count_sources([{"source": "sums", "license": "mit"}] * 4)
+    labels = artefact(folder, "label", LabelFacts(rows_in=0, rows_out=0, problems=0, contaminated=0))
     files = ("model.safetensors",)
     weights = artefact(
         folder,
@@ -153,11 +155,14 @@ def finished_stages(
     pinned = recipe.model_copy(update={"teacher": pinned_teacher(recipe)})
     (root / "audit").mkdir(parents=True, exist_ok=True)
     data = artefact(folder, "curate", CurateFacts(rows_in=8, rows_out=4, waterfall=({"step": "sampled", "rows": 8},)))
-    audited = write_audit(root / "audit", pinned, prepared, samples, weights, sources, judged=verdicts, rewritten=data)
+    audited = write_audit(
+        root / "audit", pinned, prepared, samples, weights, {("sums", "mit"): 4}, judged=verdicts, rewritten=data
+    )
     return ReleaseStages(
         prepared=prepared,
         samples=samples,
         verdicts=verdicts,
+        labels=labels,
         data=data,
         trained=artefact(
             folder,
@@ -170,7 +175,6 @@ def finished_stages(
         weights=weights,
         scores=artefact(folder, "evaluate", scores),
         audit=artefact(folder, "audit", audited),
-        sources=sources,
     )  # fmt: skip
 
 

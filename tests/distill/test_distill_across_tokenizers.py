@@ -240,6 +240,6 @@ def test_a_teacher_that_ends_its_turn_in_its_own_way_teaches_the_student_to_end_
     rows = list(read_parquet(tmp_path / "run" / ROLLOUTS))
     assert [row["step"] for row in rows] == [step for step in range(1, 21) for _ in range(4)]
     assert len({row["request_id"] for row in rows}) == len(rows)
-    assert sum(row["completion_tokens"] for row in rows) == result.facts()["tokens"]
+    assert sum(row["completion_tokens"] for row in rows) == result.facts["tokens"]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 21))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from release_run import artefact, finished_stages, package, private_recipe
 
-from distill.runs.facts import FormatsFacts, LabelFacts, PackageFacts
+from distill.runs.facts import FormatsFacts, PackageFacts
 from distill.runs.stage import StageContext
 from distill.runs.tables import ADDED_ROWS
 from distill.stages.compress import Compress
@@ -91,7 +91,7 @@ def stage(tmp_path: Path) -> Compress:
         scan_allow=(),
         samples=stages.samples,
         verdicts=stages.verdicts,
-        labels=artefact(tmp_path, "label", LabelFacts(rows_in=0, rows_out=0, problems=0, contaminated=0)),
+        labels=stages.labels,
         data=stages.data,
         scores=stages.scores,
         package=packaged,

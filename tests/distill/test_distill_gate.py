@@ -11,7 +11,7 @@ from report_runs import make_run, trace
 
 from distill.config.recipe import RequireConfig
 from distill.evaluate.metrics import summarise
-from distill.evaluate.statistics import proportion_interval
+from distill.evaluate.statistics import mean_interval
 from distill.release.gate import decide, gate_of_release, gate_of_run
 from distill.runs.facts import STUDENT
 from licensing.errors import InputError, Refused
@@ -65,7 +65,7 @@ def test_the_lower_bound_of_every_suite_decides() -> None:
 
 
 def test_few_probes_do_not_show_a_low_leak_rate() -> None:
-    few, many = ({"persona_probes": {"leaks": 0, "n": n, "high": proportion_interval(0, n)[1]}} for n in (20, 400))
+    few, many = ({"persona_probes": {"leaks": 0, "n": n, "high": mean_interval([0.0] * n)[1]}} for n in (20, 400))
     assert "0 of 20 persona probes leak, upper bound 0.161" in reasons({"leak_rate": 0.02}, evaluation(**few))[0]
     assert reasons({"leak_rate": 0.02}, evaluation(**many)) == []
 

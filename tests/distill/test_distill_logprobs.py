@@ -294,16 +294,17 @@ def test_on_policy_goes_on_from_the_training_before_it(
         raise Reached(trained)
 
     monkeypatch.setattr("distill.train.on_policy.train_on_policy", train_on_policy)
-    monkeypatch.setattr("distill.stages.on_policy.open_training_rows", lambda *_, **__: contextlib.nullcontext([]))
+    monkeypatch.setattr(OnPolicy, "training_rows", lambda *_, **__: contextlib.nullcontext([]))
     stages: Any = {name: SimpleNamespace(path=tmp_path / name) for name in ("train", source)}
     other: Any = SimpleNamespace(
         path=tmp_path, store=None, out=tmp_path, scratch=tmp_path, logs=tmp_path, progress=None
     )
     config = OnPolicyConfig.model_validate({"examples": [{"prompt": "1 + 1?", "response": "2"}]})
     stage = OnPolicy(
+        *[other] * 4,
         StudentConfig.model_validate({"base": {"kind": "random"}}),
         config,
-        *[other] * 5,
+        other,
         stages["train"],
         stages.get("logits"),
     )

@@ -24,7 +24,7 @@ from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.facts import FIRST_STUDENT, ExportFacts
 from distill.runs.keys import prompts_fingerprint
 from distill.runs.stage import Stage, StageContext, decode, encode
-from distill.runs.tables import open_training_rows
+from distill.runs.tables import TrainingTables
 from distill.stages.curate import Curate
 from distill.stages.label import Label
 from distill.stages.sample import Sample
@@ -200,7 +200,7 @@ def test_training_rows_of_the_second_round_are_the_teachers_and_the_verified_one
     labels = bench.run(Label(recipe.label, recipe.evaluate.prompts, [], both, verdicts))
     data = bench.run(Curate(recipe.curate, None, None, both, verdicts, labels))
     assert [one.stage for one in (both, verdicts, labels, data)] == ["sample_2", "verify_2", "label_2", "curate_2"]
-    with open_training_rows(bench.folder / "store", both, verdicts, labels, data) as selected:
+    with TrainingTables(both, verdicts, labels, data).training_rows(bench.folder / "store") as selected:
         rows = list(selected)
     own = [row for row in rows if row["model"] == FIRST_STUDENT]
     problems = [row["id"] for row in read_rows(samples.path / "problems.jsonl")]

@@ -146,7 +146,7 @@ def test_training_does_not_begin_with_a_row_that_is_too_long_where_the_recipe_sa
     )
     assert (caught.value.where, caught.value.exit_code) == ("student.on_long_row", 2)
     assert not (tmp_path / "a" / "out").exists()
-    assert run(student(max_length=64, num_train_epochs=0.5), start, rows, tmp_path / "a").rows == 6
+    assert run(student(max_length=64, num_train_epochs=0.5), start, rows, tmp_path / "a").facts["rows_out"] == 6
 
 
 def test_a_row_on_disk_is_the_row_that_the_contract_gives(start: Path, rows: Rows, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows,
     seen: list[tuple[int, int | None, str]] = []
     result = run(config, start, rows, tmp_path, lambda *progress: seen.append(progress))
     assert result.history[-1]["loss"] < result.history[0]["loss"] - 0.1
-    assert result.steps == len(result.history) == len(seen) == 20
+    assert result.facts["steps"] == len(result.history) == len(seen) == 20
     assert seen[-1][:2] == (20, 20)
     assert sorted(contents(tmp_path / "out")) == [
         "adapter_config.json",
@@ -356,7 +356,7 @@ def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows,
     assert str(start) not in "".join(
         (tmp_path / "out" / f).read_text() for f in ("adapter_config.json", "train_log.json")
     )
-    assert result.facts()["trained_tokens"] == result.trained_tokens < result.tokens
+    assert result.facts["trained_tokens"] < result.facts["tokens"]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -434,7 +434,8 @@ def test_packed_rows_are_proven_and_train_as_rows_one_at_a_time(
     packed = run(config, start, long_rows, tmp_path / "packed")
     monkeypatch.setattr("distill.train.layout_check._CANDIDATES", [])
     single = run(config, start, long_rows, tmp_path / "single")
-    assert (packed.layout, packed.layouts_refused, single.layout) == ("packed", (), "single")
+    assert (packed.facts["layout"], packed.facts["layouts_refused"]) == ("packed", [])
+    assert single.facts["layout"] == "single"
     for one, other in zip(packed.history, single.history, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5 if dtype == "float32" else 1e-3)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3 if dtype == "float32" else 3e-2)
@@ -447,9 +448,8 @@ def test_packing_that_lets_rows_see_each_other_is_refused_and_said(
     monkeypatch.setattr(attention, "_attention", lambda *a, cu_seq_lens_q, **k: right(*a, **k))
     notes: list[str] = []
     result = run(student(), start, long_rows, tmp_path, lambda done, total=None, note="": notes.append(note))
-    assert result.layout == "padded"
-    assert result.facts()["layouts_refused"] == list(result.layouts_refused)
-    assert "packed, labelled positions: a token's loss differs by" in result.layouts_refused[0]
+    assert result.facts["layout"] == "padded"
+    assert "packed, labelled positions: a token's loss differs by" in result.facts["layouts_refused"][0]
     assert "training in padded rows; refused: packed, labelled positions: a token's loss differs" in notes[0]
 
 
@@ -468,8 +468,8 @@ def test_rows_of_a_model_that_scales_queries_by_their_place_are_not_packed(
     shutil.copy(start / "generation_config.json", folder)
     method = {"kind": "lora", "target_modules": ["q_proj"]}
     result = run(student(method), folder, rows, tmp_path / "run")
-    assert result.layout == "padded"
-    assert all("it scales queries by their place" in refusal for refusal in result.layouts_refused)
+    assert result.facts["layout"] == "padded"
+    assert all("it scales queries by their place" in refusal for refusal in result.facts["layouts_refused"])
 
 
 def test_a_model_that_changes_its_logits_behind_the_head_is_trained_with_its_own_loss(
@@ -485,8 +485,8 @@ def test_a_model_that_changes_its_logits_behind_the_head_is_trained_with_its_own
     model.save_pretrained(scaled)
     shutil.copy(start / "generation_config.json", scaled)
     result = run(student(), scaled, rows, tmp_path / "run")
-    assert result.layout == "packed"
-    assert [refusal.partition(":")[0] for refusal in result.layouts_refused] == ["packed, labelled positions"]
+    assert result.facts["layout"] == "packed"
+    assert [refusal.partition(":")[0] for refusal in result.facts["layouts_refused"]] == ["packed, labelled positions"]
     assert result.history[-1]["loss"] < result.history[0]["loss"]
 
 
@@ -554,7 +554,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_names_its_rows(
     bad = [entry for entry in result.history if "problem" in entry]
     assert [entry["step"] for entry in bad] == sorted({first + 1, 4})
     assert all(f"r{order[13]}" in entry["rows"] and "loss" not in entry for entry in bad)
-    assert result.facts()["problem_steps"][0]["rows"] == bad[0]["rows"]
+    assert result.facts["problem_steps"][0]["rows"] == bad[0]["rows"]
     assert math.isfinite(result.history[-1]["loss"])
     log = json.loads((tmp_path / "out" / "train_log.json").read_text())
     assert [entry.get("problem") for entry in log["log"]].count(NOT_FINITE) == len(bad)
@@ -583,9 +583,9 @@ def test_each_step_has_a_line_of_metrics_and_a_tracker_gets_it_only_where_named(
 ) -> None:
     result = run(student(), start, rows, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, result.steps + 1))
-    assert sum(line["tokens"] for line in lines) == 2 * result.tokens
-    assert sum(line["trained_tokens"] for line in lines) == 2 * result.trained_tokens
+    assert [line["step"] for line in lines] == list(range(1, result.facts["steps"] + 1))
+    assert sum(line["tokens"] for line in lines) == 2 * result.facts["tokens"]
+    assert sum(line["trained_tokens"] for line in lines) == 2 * result.facts["trained_tokens"]
     assert [line["loss"] for line in lines] == [entry["loss"] for entry in result.history]
     assert all(line["tokens_per_second"] > 0 < line["flops"] for line in lines)
     assert "mfu" not in lines[0]  # nobody states the peak of this CPU
@@ -598,9 +598,9 @@ def test_each_step_has_a_line_of_metrics_and_a_tracker_gets_it_only_where_named(
 def test_a_resume_writes_no_line_of_metrics_twice(start: Path, rows: Rows, tmp_path: Path) -> None:
     first = run(student(), start, rows, tmp_path)
     shutil.rmtree(max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])))
-    assert 0 < run(student(), start, rows, tmp_path).resumed_from < first.steps
+    assert 0 < run(student(), start, rows, tmp_path).resumed_from < first.facts["steps"]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, first.steps + 1))
+    assert [line["step"] for line in lines] == list(range(1, first.facts["steps"] + 1))
 
 
 def test_flops_are_those_of_the_counter_of_torch(start: Path, rows: Rows, tmp_path: Path) -> None:
@@ -643,7 +643,7 @@ def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undistu
     newest = max((tmp_path / "a" / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     (newest / "optimizer.pt").write_bytes(b"torn")
     again = run(student(), start, rows, tmp_path / "a")
-    assert 0 < again.resumed_from < first.steps
+    assert 0 < again.resumed_from < first.facts["steps"]
     assert again.history == first.history
     assert contents(tmp_path / "a" / "out") == undisturbed
 
@@ -660,12 +660,12 @@ def test_a_training_killed_at_random_ends_with_the_losses_and_bytes_of_one_left_
     config = student(method, num_train_epochs=6)
     alone = run(config, start, rows, tmp_path / "alone")
     (place := tmp_path / "killed").mkdir()
-    step, saved = draw.randint(1, alone.steps), draw.randrange(2, alone.steps, 2)
+    step, saved = draw.randint(1, alone.facts["steps"]), draw.randrange(2, alone.facts["steps"], 2)
     folder, events, newest = draw.choice(
         [
             ("", 1, [(step - 1) // 2 * 2]),  # in a step
             (place / "checkpoints" / f"checkpoint-{saved}", 20, [saved - 2, saved]),  # while it is written
-            (place / "out", 16, [alone.steps]),
+            (place / "out", 16, [alone.facts["steps"]]),
         ]
     )
     event = draw.randrange(events)

@@ -21,7 +21,7 @@ from test_distill_train_on_policy import EXAMPLES, alone, on_policy, prepared, s
 from distill.config.recipe import StudentConfig
 from distill.models.vocabulary import vocabulary_size
 from distill.train.distillkit import DistillKitRows
-from distill.train.logits import LogitsResult
+from distill.train.result import TrainResult
 from distill.train.rollouts import ROLLOUTS
 
 K = 12
@@ -90,7 +90,7 @@ def assert_a_kill_changes_no_byte(train: Callable[[Path], Any], place: Path) -> 
     resumed = train(place / "killed")
     assert resumed.resumed_from == max(steps)
     assert resumed.history == left_alone.history
-    assert resumed.facts() == left_alone.facts()
+    assert resumed.facts == left_alone.facts
     files = [
         contents(place / name / "out") | {path.name: path.read_bytes() for path in (place / name).glob(ROLLOUTS)}
         for name in ("killed", "alone")
@@ -100,7 +100,7 @@ def assert_a_kill_changes_no_byte(train: Callable[[Path], Any], place: Path) -> 
 
 def on_captured(
     config: StudentConfig, start: Path, trained: Path, data: Path, vocabulary: int, place: Path
-) -> LogitsResult:
+) -> TrainResult:
     rows = DistillKitRows(data, vocabulary, K)
     return logits(config, start, trained, rows, K, place, batch_size=2, num_train_epochs=2)
 

@@ -16,7 +16,8 @@ from distill.config.train import LogitsConfig
 from distill.models.folder import read_base
 from distill.models.tokens import CLOSED_BY_PROMPT, Tokens
 from distill.train.distillkit import OTHER_TEXT, DistillKitRows, write_distillkit
-from distill.train.logits import LogitsResult, require_aligned, train_logits
+from distill.train.logits import require_aligned, train_logits
+from distill.train.result import TrainResult
 from licensing.errors import InputError
 from synth.teachers.logprobs import TokenLogprobs
 
@@ -76,7 +77,7 @@ def captured(teacher: Path, start: Path, k: int, folder: Path, shift: int = 0) -
 def logits(
     config: StudentConfig, start: Path, trained: Path, rows: DistillKitRows, k: int, place: Path,
     progress: Any = lambda *_: None, **more: Any,
-) -> LogitsResult:  # fmt: skip
+) -> TrainResult:  # fmt: skip
     values = {"num_train_epochs": 1, "batch_size": 6, "micro_batch_size": 2, "learning_rate": 1e-2, **more}
     place.mkdir(parents=True, exist_ok=True)
     return train_logits(
@@ -119,7 +120,7 @@ def test_the_loss_is_the_forward_kl_over_the_kept_tokens_and_the_rest_as_one(
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
-    facts = result.facts()
+    facts = result.facts
     assert (facts["rows_out"], facts["steps"]) == (6, 8)
     assert facts["trained_tokens"] == 8 * sum(map(len, divergences)) < facts["tokens"]
 
@@ -155,7 +156,7 @@ def test_a_forward_pass_is_no_longer_than_its_longest_row_or_max_length(
         losses.append(done.history[0]["loss"])
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
     half = logits(config, start, trained, rows, 12, tmp_path / "half", batch_size=1, num_train_epochs=0.5)
-    assert half.facts()["rows_out"] == 1, "the other trace was not trained on"
+    assert half.facts["rows_out"] == 1, "the other trace was not trained on"
 
 
 @pytest.mark.parametrize(

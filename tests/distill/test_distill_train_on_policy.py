@@ -18,7 +18,8 @@ from distill.models.folder import read_base
 from distill.models.prepare import prepare
 from distill.models.vocabulary import tokenizer_of
 from distill.train.checkpoints import complete
-from distill.train.on_policy import OnPolicyResult, train_on_policy
+from distill.train.on_policy import train_on_policy
+from distill.train.result import TrainResult
 from distill.train.rollouts import ROLLOUTS
 from licensing.errors import InputError
 from synth.parquet_files import read_parquet
@@ -105,7 +106,7 @@ def on_policy(
     served: Mapping[str, Any] = MappingProxyType({}),
     routes: Mapping[str, int] = MappingProxyType({}),
     **more,
-) -> OnPolicyResult:
+) -> TrainResult:
     values = {"teacher": teacher and {"model": str(teacher), **served}, "steps": 3, "batch_size": 4}
     values |= {"micro_batch_size": 2, "max_new_tokens": 6, "learning_rate": 1e-2, **more}
     place.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def test_a_teacher_that_is_the_student_has_a_loss_of_zero(
     config, trained = sft(method, start, tmp_path / "sft", dtype)
     result = on_policy(config, start, trained, whole(config, start, trained, tmp_path / "teacher"), tmp_path, steps=1)
     assert result.history[0]["loss"] == pytest.approx(0, abs=rounding)
-    assert result.vocabulary == VOCABULARY
+    assert result.facts["vocabulary"] == VOCABULARY
 
 
 def test_padding_of_the_teacher_changes_nothing(start: Path, tmp_path: Path) -> None:
@@ -174,12 +175,12 @@ def test_the_teacher_is_approached_and_each_step_and_each_answer_has_a_line(
     assert {"train_log.json", "adapter_config.json" if method == "lora" else "config.json"} <= files
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 13))
-    assert result.facts()["tokens"] == sum(round(line["completions/mean_length"] * 4) for line in lines)
+    assert result.facts["tokens"] == sum(round(line["completions/mean_length"] * 4) for line in lines)
     rows = list(read_parquet(tmp_path / "run" / ROLLOUTS))
     assert [row["step"] for row in rows] == [step for step in range(1, 13) for _ in range(4)]
     assert len({row["request_id"] for row in rows}) == len(rows)
     assert [PROMPTS[row["problem_id"]] for row in rows] == prompts_of_trl
-    assert sum(row["completion_tokens"] for row in rows) == result.facts()["tokens"]
+    assert sum(row["completion_tokens"] for row in rows) == result.facts["tokens"]
     assert all(row["text"] for row in rows if row["completion_tokens"] > 1)
     assert checkpoints
     assert all(checkpoints), "a checkpoint counts once the answers behind it are on the disk"

@@ -29,8 +29,6 @@ from synth.problems.problem import Prompt
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 
-__all__ = ["SuiteQuestions", "SuiteResult", "evaluate_suites", "find_trained_on", "side_effects"]
-
 _HOSTS = 200  # training prompts in which copies are planted
 
 

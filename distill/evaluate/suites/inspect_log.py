@@ -35,8 +35,6 @@ from synth.teachers.teacher import teacher_messages
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample
 
-__all__ = ["require_inspect", "write_inspect_logs"]
-
 _STOP_REASONS = {"stop": "stop", "length": "max_tokens", "error": "unknown"}
 _RATES = ("stop_rate", "truncated", "errors", "mean_tokens", "mean_thinking_chars", "mean_answer_chars")
 _GENERATE = ("temperature", "top_p", "top_k", "presence_penalty")  # what inspect has no field for is in extra_body

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 from synth.problems.problem import Prompt
 
-__all__ = ["LENGTHS", "long_context_problems"]
-
 LENGTHS = (250, 500, 1000, 2000)
 """Words; a tokenizer of English needs about 1.4 tokens a word here."""
 PER_LENGTH = 12

@@ -15,8 +15,6 @@ from licensing.errors import InputError
 from licensing.safe_yaml import parse_yaml
 from synth.teachers.config import OfflineTeacher, TeacherConfig
 
-__all__ = ["engine_argument", "eval_model", "eval_settings"]
-
 
 def eval_settings(settings: Mapping[str, Any]) -> EvaluationSettings:
     """The options of the command, validated. Raises InputError where they contradict each other."""

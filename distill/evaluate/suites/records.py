@@ -23,11 +23,6 @@ from publish.evaluation import EvaluatedItem, EvaluationRun, evaluation_files
 from synth.section import key_dump
 from synth.teachers.config import OpenAITeacher, TeacherConfig
 
-__all__ = ["model_id", "suite_records", "write_records", "write_results"]
-
-_ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens"}
-_SCORE = {"model", "metric", "value", "low", "high", "n"}
-
 
 def write_results(
     folder: Path, results: Sequence[SuiteResult], config: EvaluationSettings, models: Mapping[str, TeacherConfig]
@@ -88,14 +83,13 @@ def write_records(
 def _facts(result: SuiteResult, score: Score, config: EvaluationSettings, model: TeacherConfig) -> card.EvaluationFacts:
     served = isinstance(model, OpenAITeacher) and model.is_public
     sampling = score.sampling  # with `sampling: model` each model's own
-    about = card.ScoredModel(role="model", id=model_id(model), served=served, **score.model_dump(include=_ABOUT))
     return card.EvaluationFacts(
         benchmark=result.suite.name,
         dataset=result.suite.fetches,
         n=score.n,
         decoding="greedy" if sampling["temperature"] == 0 else f"temperature {sampling['temperature']:g}",
         sampling=sampling | config.model_dump(include={"max_new_tokens", "num_samples", "seed"}),
-        scores=(card.Score(about=about, **score.model_dump(include=_SCORE)),),
+        scores=(score.on_card(score.model, role="model", id=model_id(model), served=served),),
         interval=result.report.interval,
     )
 

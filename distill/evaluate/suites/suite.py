@@ -25,8 +25,6 @@ from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, Reaso
 from synth.problems.preset import presets
 from synth.problems.problem import Prompt, load_prompts
 
-__all__ = ["SIDE_EFFECTS", "Suite", "find_suites", "subset", "suite_names"]
-
 _DATA = Path(__file__).parent / "data"
 _GYM, _LONG = "reasoning-gym:", "long-context:"
 _GYM_SIZE = 100
