@@ -25,8 +25,8 @@ _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errn
 
 def commit(temporary: Path, path: Path) -> None:
     """fsync the file ``temporary``, rename it to ``path`` in the same folder, fsync the folder. Raises OSError."""
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())  # the name must not become durable before the content
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())  # the name must not become durable before the content
     os.replace(temporary, path)
     sync_folder(path.parent)
 

@@ -101,67 +101,67 @@ class _Resolver:
         release = self._release
         card = self._card(release)
         license_files = self._license_files(release)
-        written = self._written_lineage(release)
+        own_lineage = self._written_lineage(release)
         bases = self._follow_bases(self._base_ids(release, card))
         inputs = [*self._base_inputs(bases, self._changes(card)), *self._data_inputs((*card.datasets, *card.sources))]
-        if written is not None:
-            inputs = self._merge(self._teachers(written.inputs), inputs)
+        if own_lineage is not None:
+            inputs = self._merge(self._teachers(own_lineage.inputs), inputs)
         lineage = Lineage(
             release=release.id,
             kind=release.kind,
-            declared=self._declared(card, written, license_files),
+            declared=self._declared(card, own_lineage, license_files),
             inputs=tuple(inputs),
-            from_scratch=self._from_scratch(written, inputs, card),
+            from_scratch=self._from_scratch(own_lineage, inputs, card),
             files=self._file_names(release),
-            releaser=written.releaser if written else None,
+            releaser=own_lineage.releaser if own_lineage else None,
         )
         notes = tuple(dict.fromkeys(self._notes))
         return ResolvedLineage(lineage, license_files, self._license_texts, self._upstream_files, notes)
 
-    def _from_scratch(self, written: Lineage | None, inputs: list[Input], card: Card) -> bool:
+    def _from_scratch(self, own_lineage: Lineage | None, inputs: list[Input], card: Card) -> bool:
         """As the lineage file says, where no base and nothing that was done to the weights of one contradicts it."""
         against = [item.id for item in inputs if item.role == "base"]
         against += [change for change in self._changes(card) if change != "quantized"]
-        if written and written.from_scratch and against:
+        if own_lineage and own_lineage.from_scratch and against:
             self._notes.append(f"lineage.yaml says `from_scratch: true`, and the files name {', '.join(against)}")
-        return bool(written and written.from_scratch and not against)
+        return bool(own_lineage and own_lineage.from_scratch and not against)
 
     def complete(self, lineage: Lineage) -> ResolvedLineage:
         bases = self._follow_bases(tuple(item.id for item in lineage.inputs if item.role == "base"))
-        read = {name: base for name, base in bases.items() if base.repository is not None}
+        bases_with_files = {name: base for name, base in bases.items() if base.repository is not None}
         data = self._data_inputs(tuple(item.id for item in lineage.inputs if item.role == "data"))
-        inputs = self._merge(self._teachers(lineage.inputs), [*self._base_inputs(read), *data])
+        inputs = self._merge(self._teachers(lineage.inputs), [*self._base_inputs(bases_with_files), *data])
         notes = tuple(dict.fromkeys(self._notes))
-        completed = lineage.model_copy(update={"inputs": tuple(inputs)})
-        return ResolvedLineage(completed, None, self._license_texts, self._upstream_files, notes)
+        result = lineage.model_copy(update={"inputs": tuple(inputs)})
+        return ResolvedLineage(result, None, self._license_texts, self._upstream_files, notes)
 
     def _teachers(self, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
         """Teachers and judges with what their repositories say, where the source has them: a teacher's weights can be
         under the license of its own base."""
-        completed = []
+        teachers = []
         for item in inputs:
             repository = None if item.role in ("base", "data", "seed") else self._get(item.id, "model")
             if repository is not None:
                 bases = self._follow_bases((item.id,))
-                named = next(self._base_inputs({item.id.casefold(): bases[item.id.casefold()]}, among=bases))
-                item = self._with_license_of(item, named)
-            completed.append(item)
-        return tuple(completed)
+                from_repository = next(self._base_inputs({item.id.casefold(): bases[item.id.casefold()]}, among=bases))
+                item = self._with_license_of(item, from_repository)
+            teachers.append(item)
+        return tuple(teachers)
 
-    def _with_license_of(self, item: Input, named: Input) -> Input:
+    def _with_license_of(self, item: Input, other: Input) -> Input:
         """An input of a lineage file with the licenses that its repository names beside its own."""
-        stated = ", ".join(item.licenses) or "nothing"
-        conflict = f"the lineage says {stated}, its card or LICENSE {', '.join(named.licenses)}"
-        read = self._upstream_files.get(named.id)
-        if read is not None and item.licenses:  # what the lineage states settles a conflict inside the repository
-            looser = any(self._is_looser(item.licenses, entry) for entry in self._entries(named.licenses))
-            read = replace(read, conflict=conflict if looser else None)
-        if read is not None:
-            self._upstream_files[item.id] = read
-        if not named.licenses or self._same_license(item.licenses, named.licenses):
+        own_license = ", ".join(item.licenses) or "nothing"
+        conflict = f"the lineage says {own_license}, its card or LICENSE {', '.join(other.licenses)}"
+        upstream = self._upstream_files.get(other.id)
+        if upstream is not None and item.licenses:  # what the lineage states settles a conflict inside the repository
+            looser = any(self._is_looser(item.licenses, entry) for entry in self._entries(other.licenses))
+            upstream = replace(upstream, conflict=conflict if looser else None)
+        if upstream is not None:
+            self._upstream_files[item.id] = upstream
+        if not other.licenses or self._same_license(item.licenses, other.licenses):
             return item
         self._notes.append(f"{item.id}: {conflict}")
-        return item.model_copy(update={"licence": tuple(dict.fromkeys((*item.licenses, *named.licenses)))})
+        return item.model_copy(update={"licence": tuple(dict.fromkeys((*item.licenses, *other.licenses)))})
 
     def _changes(self, card: Card) -> tuple[Change, ...]:
         """What was done to the weights, by the card, the files and the name of the release."""
@@ -180,10 +180,10 @@ class _Resolver:
             return read_card(text, f"{repository.place}/README.md")
         return read_metadata(repository.metadata or {})
 
-    def _declared(self, card: Card, written: Lineage | None, files: LicenseFiles) -> Declaration:
+    def _declared(self, card: Card, own_lineage: Lineage | None, files: LicenseFiles) -> Declaration:
         """The card's declaration, since tools read the card; a release without one has its lineage file's. `other`, or
         a name that several texts share, is what the LICENSE is, or what `license_link` leads to."""
-        if card.license or card.license_name or card.text or written is None:
+        if card.license or card.license_name or card.text or own_lineage is None:
             declared = Declaration(license=card.license, license_name=card.license_name, text=card.text)
             if not card.license or (card.tag and len(parse_license((card.tag,), self._registry).labels) == 1):
                 return declared
@@ -193,7 +193,7 @@ class _Resolver:
                 return declared
             return declared.model_copy(update={"license": "other", "license_name": text.id})
         self._notes.append("the card declares no license; the one in lineage.yaml is used")
-        return written.declared
+        return own_lineage.declared
 
     def _written_lineage(self, release: Repository) -> Lineage | None:
         text = release.texts.get("lineage.yaml")
@@ -201,24 +201,24 @@ class _Resolver:
             return None
         where = f"{release.place}/lineage.yaml"
         raw, lines = parse_yaml(text, where, "start with `release: owner/name`")
-        written = parse_lineage(raw, where, lines)
-        if fold(written.release.rsplit("/", 1)[-1]) != fold(release.id.rsplit("/", 1)[-1]):
-            self._notes.append(f"lineage.yaml is of {written.release}, and the repository is {release.id}")
-        return written
+        lineage = parse_lineage(raw, where, lines)
+        if fold(lineage.release.rsplit("/", 1)[-1]) != fold(release.id.rsplit("/", 1)[-1]):
+            self._notes.append(f"lineage.yaml is of {lineage.release}, and the repository is {release.id}")
+        return lineage
 
-    def _merge(self, written: tuple[Input, ...], resolved: list[Input]) -> list[Input]:
+    def _merge(self, lineage_inputs: tuple[Input, ...], card_inputs: list[Input]) -> list[Input]:
         """The inputs of a lineage file, with the card's license where it differs, and those that only a card names."""
         inputs = []
-        by_name = {item.id.casefold(): item for item in resolved}
-        for item in written:
+        by_name = {item.id.casefold(): item for item in card_inputs}
+        for item in lineage_inputs:
             other = by_name.get(item.id.casefold()) if item.role in ("base", "data") else None
             if other is not None:
                 item = self._with_license_of(item, other)
             if other is not None and other.changes and not item.changes:
                 item = item.model_copy(update={"changes": other.changes})
             inputs.append(item)
-        names = {item.id.casefold() for item in written}
-        for item in resolved:
+        names = {item.id.casefold() for item in lineage_inputs}
+        for item in card_inputs:
             if item.id.casefold() not in names:
                 self._notes.append(f"{item.id} ({item.role}) is named by a card, and not by the lineage")
                 inputs.append(item)
@@ -348,8 +348,8 @@ class _Resolver:
     def _license(self, name: str, repository: Repository, card: Card) -> LicenseField:
         """The declared license, with the LICENSE's where that is another one and not just a copy of an upstream's."""
         files = self._license_files(repository)
-        read = UpstreamFiles(files.notice, files.copyrights, architecture=files.architecture)
-        self._upstream_files[name] = read
+        upstream = UpstreamFiles(files.notice, files.copyrights, architecture=files.architecture)
+        self._upstream_files[name] = upstream
         text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
         if card.eu_disallowed:
             self._notes.append(f"{repository.id}: its card says that it is not offered in the European Union")
@@ -363,7 +363,7 @@ class _Resolver:
         conflict = f"the tag says {card.tag}, its LICENSE is {text.id}"
         self._notes.append(f"{repository.id}: {conflict}")
         if self._is_looser(card.tag, text):
-            self._upstream_files[name] = replace(read, conflict=conflict)
+            self._upstream_files[name] = replace(upstream, conflict=conflict)
         return (card.tag, text.id) if tags else text.id
 
     def _principal_text(self, files: LicenseFiles) -> License | None:
@@ -389,8 +389,8 @@ class _Resolver:
                     conflict = f"{base.id} declares less than its own base asks for ({upstream.id})"
                     license = (*_as_tuple(license), upstream.id)
                     self._notes.append(conflict)
-                    read = self._upstream_files[base.id]
-                    self._upstream_files[base.id] = replace(read, conflict=conflict)
+                    upstream_files = self._upstream_files[base.id]
+                    self._upstream_files[base.id] = replace(upstream_files, conflict=conflict)
                     break
             revision = base.repository.revision if base.repository else None
             yield Input(id=base.id, role="base", licence=license, revision=revision, changes=changes or None)

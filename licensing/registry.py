@@ -331,7 +331,7 @@ def load_registry(own: Path | None = None) -> Registry:
     raw, lines = read_yaml(own, "a file of licenses", "id: my-licence, name: ..., kind: licence, ...")
     if not isinstance(raw, dict) or not isinstance(raw.get("entries"), list):
         raise InputError("the file has no list `entries`", where=str(own), hint="its form is that of licensing/data/")
-    added: list[License] = []
+    own_entries: list[License] = []
     for index, entry in enumerate(raw["entries"]):
         line = (lines or {}).get(("entries", index))
         where = f"{own}:{line}" if line else f"{own}: entry {index + 1}"
@@ -345,10 +345,10 @@ def load_registry(own: Path | None = None) -> Registry:
             names = ".".join(str(part) for part in first["loc"]) or "the entry"
             hint = "`distill licences mit` shows what an entry says; licensing/schema.py is the schema"
             raise InputError(f"{names}: {first['msg']}", where=where, hint=hint) from error
-        if license.id in base.entries or license.id in {other.id for other in added}:
+        if license.id in base.entries or license.id in {other.id for other in own_entries}:
             raise InputError(f"the id {license.id} is taken", where=where, hint="give the entry an id of its own")
-        added.append(license)
-    return Registry([*base.entries.values(), *added])
+        own_entries.append(license)
+    return Registry([*base.entries.values(), *own_entries])
 
 
 def resolve(text: str | None) -> License | None:

@@ -111,16 +111,16 @@ def _parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines]:
 
     _refuse_depth(text, where)
     lines: Lines = {}
-    seen: set[int] = set()
+    node_ids: set[int] = set()
 
     def convert(node: Node, path: tuple[str | int, ...]) -> Any:
         line = node.start_mark.line + 1
         lines[path] = line
         if len(path) > MAX_DEPTH:
             raise _too_deep(f"{where}:{line}")
-        if id(node) in seen:
+        if id(node) in node_ids:
             raise InputError("YAML aliases are not allowed", where=f"{where}:{line}", hint="write the value out")
-        seen.add(id(node))
+        node_ids.add(id(node))
         if isinstance(node, MappingNode) and str(node.tag) == f"{_TAG}map":
             mapping: dict[str, Any] = {}
             for key, value in node.value:

@@ -90,11 +90,13 @@ def _unknown_inside(
     result = audit(lineage, policy, registry, allow=allow)
     inside = {None, *(root.input.id for root in build_context(lineage, registry=registry).roots)}
     unknown = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-RIGHTS-UNCLEAR"}
-    left = tuple(f for f in result.blocking if f.bare in unknown and f.input in inside)
-    if not left:
+    findings = tuple(f for f in result.blocking if f.bare in unknown and f.input in inside)
+    if not findings:
         return None
     empty: dict[str, Any] = {"metadata": {}, "files": (), "card": ()}
-    return Suggestion(licence=None, name=lineage.release, verdict=result.verdict, left=left, lineage=lineage, **empty)
+    return Suggestion(
+        licence=None, name=lineage.release, verdict=result.verdict, left=findings, lineage=lineage, **empty
+    )
 
 
 def _candidates(lineage: Lineage, registry: Registry) -> list[License]:

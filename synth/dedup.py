@@ -36,8 +36,16 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 class NearDuplicatesConfig(Section):
     """MinHash over words, in bands: pairs above `threshold` (Jaccard of 5-word shingles, estimated) are one cluster."""
 
-    threshold: float = Field(0.8, ge=0.5, lt=1)
-    num_perm: int = Field(128, ge=32, le=256, multiple_of=16)
+    threshold: float = Field(
+        0.8, ge=0.5, lt=1, description="Estimated Jaccard similarity above which two texts are near duplicates."
+    )
+    num_perm: int = Field(
+        128,
+        ge=32,
+        le=256,
+        multiple_of=16,
+        description="Number of MinHash functions; more estimate the similarity better.",
+    )
 
 
 def signature(text: str, num_perm: int) -> bytes:

@@ -102,7 +102,7 @@ def check_recipe(
             assert isinstance(recipe.sample, TeacherSampling), "imported traces have no pilot"
             if forecast.failed > recipe.sample.max_failed_share * forecast.drawn:
                 what = f"{forecast.failed:,} of {forecast.drawn:,} requests failed, the first: {forecast.failure}"
-                hint = "the figures count what was answered; a run with so many failures would not be finished"
+                hint = "a run with so many failures does not finish; the forecast counts only the answered requests"
                 code = MissingDependency.exit_code
                 findings.append(Finding("error", "pilot", what, "sample.max_failed_share", hint, code))
         except DistillError as error:
@@ -159,7 +159,7 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     if folder is None:
         ask_hub(teacher.model, teacher.revision, "teacher.model")
     elif read_template(folder) is None:
-        raise InputError("no chat template", where=teacher.model, hint="take an instruction-tuned model")
+        raise InputError("no chat template", where=teacher.model, hint="use an instruction-tuned model")
     engine = "transformers"
     if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
         engine = "vllm"
@@ -214,7 +214,7 @@ def _pair(recipe: Recipe, place: str) -> Iterator[Finding]:
     where = f"{place}.model"
     folder = Path(on_policy.logits_teachers[place].model).expanduser()
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
+        raise InputError(f"there is no folder {folder}", where=where, hint="download the model and give its folder")
     with final_base(recipe) as base:
         if base is None:
             what = f"{recipe.student.public_id} is fetched by the run, which compares it before anything is sampled"
@@ -234,13 +234,13 @@ def _logprobs(recipe: Recipe) -> Iterator[Finding]:
     assert count is not None
     for teacher in recipe.teachers:
         if isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm") is None:
-            hint = "install it, or leave sample.logprobs out"
+            hint = "install vLLM, or remove sample.logprobs"
             what = "transformers gives no log-probabilities, and vLLM is not installed"
             raise MissingDependency(what, where=where, hint=hint)
         if isinstance(teacher, OpenAITeacher):
             for address in teacher.addresses:
                 check_logprobs(teacher.model_copy(update={"base_url": address, "replicas": ()}), count)
-            note = f"{teacher.public_id}: whether its vocabulary is the student's, the run finds out from its answers"
+            note = f"{teacher.public_id}: the run compares its vocabulary with the student's, by its answers"
             yield Finding("note", "logprobs", note, where)
             continue
         folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
@@ -252,7 +252,7 @@ def _logprobs(recipe: Recipe) -> Iterator[Finding]:
                 require_shared(base.folder, folder, where)
                 if recipe.train.logits is not None:
                     yield from check_turns(base, teacher_base(teacher, folder))
-    yield Finding("ok", "logprobs", f"of {count} tokens beside each token of an answer")
+    yield Finding("ok", "logprobs", f"of the {count} most probable tokens for each token of an answer")
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
@@ -260,12 +260,14 @@ def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
 
     served = models_at(teacher)
     if served is None:
-        yield Finding("note", "teacher", f"the endpoint does not say whether it has {teacher.model}", teacher.base_url)
+        yield Finding(
+            "note", "teacher", f"the endpoint lists no models: {teacher.model} may be missing", teacher.base_url
+        )
     elif teacher.model not in served:
         near = difflib.get_close_matches(teacher.model, served, 1)
         alternatives = near[0] if near else ", ".join(sorted(served)[:5])
         what = f"the endpoint does not list {teacher.model}"
-        yield Finding("note", "teacher", what, "teacher.model", f"it has {alternatives}" if alternatives else None)
+        yield Finding("note", "teacher", what, "teacher.model", f"it lists {alternatives}" if alternatives else None)
     yield Finding("ok", "teacher", f"{teacher.public_id} at {teacher.base_url}")
 
 
@@ -284,8 +286,8 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         check_evaluation_items(recipe, fetch=False)
     rows = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
     if isinstance(rows, HubPrompts | ImportedTraces) and is_on_hub(rows) and declared_licenses(rows) is None:
-        what = f"only the rows of {rows.dataset} tell their licenses: the run reads and audits them"
-        yield Finding("note", "licences", what, hint="or declare one with `license`")
+        what = f"the licenses of {rows.dataset} are those of its rows: the run reads and audits them"
+        yield Finding("note", "licences", what, hint="set `license` to declare one for all rows")
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
@@ -322,7 +324,14 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     free = free_bytes(runs)
     if free < needed:
         what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
-        yield Finding("error", "disk", what, str(runs), "free some, or set --runs", MissingDependency.exit_code)
+        yield Finding(
+            "error",
+            "disk",
+            what,
+            str(runs),
+            "free some space, or put the runs on another disk with --runs",
+            MissingDependency.exit_code,
+        )
     else:
         yield Finding("ok", "disk", f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed")
 

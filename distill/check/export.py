@@ -60,7 +60,7 @@ def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Findi
     where, method, adapter = "student.method", student.method, None
     missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
     if missing:
-        yield Finding("note", "export", f"the export is not tried: that needs {' and '.join(missing)}", where)
+        yield Finding("note", "export", f"the export is not tested: that needs {' and '.join(missing)}", where)
         return
     trained = "all weights are saved under the base's names"
     if isinstance(method, LoraMethod):
@@ -87,7 +87,7 @@ def _without_adapter(model: Any, total: int) -> Iterator[Finding]:
         ends = sorted({".".join(name.split(".")[-3:]) for name in frozen})
         yield Finding(
             "note", "export",
-            f"routed experts ({sum(frozen.values()) / total:.0%} of the base's parameters) have no adapter: they are "
-            "no linear layers, which student.method.target_modules names",
+            f"routed experts ({sum(frozen.values()) / total:.0%} of the base's parameters) have no adapter, "
+            "since student.method.target_modules names linear layers only",
             "student.method.target_parameters", f"set it to [{', '.join(ends)}] to train them",
         )  # fmt: skip

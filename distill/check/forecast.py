@@ -214,5 +214,5 @@ def _count(prompts: PromptsConfig | None, given: int | None, field: str) -> int:
     if given is not None:
         return given
     if prompts is None or (isinstance(prompts, HubPrompts) and is_on_hub(prompts)):
-        raise InputError("the number of problems is not known here", where=f"forecast.{field}", hint="set it")
+        raise InputError("the number of problems is not known before the run", where=f"forecast.{field}", hint="set it")
     return len(load_prompts(prompts, allow_missing_gold=True).prompts)

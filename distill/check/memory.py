@@ -105,7 +105,9 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
     again = parallel.activation_checkpointing is not False
     with final_base(recipe) as base:
         if base is None:
-            yield Finding("note", "memory", f"{student.public_id} is fetched by the run: no forecast before that")
+            yield Finding(
+                "note", "memory", f"{student.public_id} is fetched by the run: there is no forecast before it"
+            )
             return
         dtype = "bfloat16" if student.dtype == "auto" else student.dtype
         more = ["train in more processes with student.parallel.strategy: fsdp2"]

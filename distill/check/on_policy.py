@@ -68,7 +68,7 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
         return
     if left_out := len(lengths) - len(fitting):
         yield Finding(
-            "note", "on_policy", f"{left_out:,} of {len(lengths):,} prompts leave no room for an answer: left out",
+            "note", "on_policy", f"{left_out:,} of {len(lengths):,} prompts are left out: no room for an answer",
             "train.on_policy.max_new_tokens",
         )  # fmt: skip
     read = written + answers * (sum(fitting) / len(fitting) + in_examples)
@@ -109,7 +109,7 @@ def check_routes(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
     config = recipe.train.on_policy
     assert config is not None
     if (problems := load()) is None:
-        yield Finding("note", "routes", "the run fetches the problems, and refuses those that no teacher takes")
+        yield Finding("note", "routes", "the run fetches the problems, and stops at those that no teacher scores")
         return
     routes = require_routes(config.teachers, (one.trace_columns() for one in problems.prompts))
     for number, one in enumerate(config.teachers):
@@ -130,8 +130,8 @@ def check_teacher_server(recipe: Recipe, where: str, load: LoadProblems) -> Iter
         answers = math.ceil(answers * count / len(routes))
     if teacher.revision is None:
         yield Finding(
-            "note", "teacher server", "no revision: a digest of the folder says nothing of the weights that are served",
-            f"{where}.revision", "name the commit that the server loads",
+            "note", "teacher server", "no revision: the local folder's digest does not identify the served weights",
+            f"{where}.revision", "set the commit that the server loads",
         )  # fmt: skip
     base = read_base(Path(teacher.model).expanduser(), served=True)
     row = embedding_rows(base) or vocabulary_size(base.folder)

@@ -53,12 +53,12 @@ def check_across_tokenizers(student: BaseFolder, teacher: BaseFolder) -> Iterato
     yield Finding(
         "ok",
         "pair",
-        f"{len(same):,} tokens have the same text to both; of the student's tokens of a text with code, numbers and "
-        f"seven scripts {alike:.0%} are cut alike by the teacher, and distributions are compared there alone",
+        f"{len(same):,} tokens have the same text in both; of the student's tokens of a text with code, numbers and "
+        f"seven scripts {alike:.0%} are tokens of the teacher's, too, and distributions are compared only at these",
     )
     shared = shared_vocabulary(student.folder, teacher.folder)
     if shared.size and not shared.different:
-        what = "the vocabulary is the same: without across_tokenizers every place is compared, over all tokens"
+        what = "the vocabulary is the same: without across_tokenizers every position is compared, over all tokens"
         yield Finding("note", "pair", what)
     yield Finding(
         "ok",
@@ -77,8 +77,8 @@ def check_across_tokenizers(student: BaseFolder, teacher: BaseFolder) -> Iterato
         yield Finding(
             "error" if none else "note",
             "pair",
-            f"behind the prompt the student's template writes an answer {form} as {mine!r}, and the teacher's as "
-            f"{its!r}: the teacher would rate texts that it never writes",
+            f"after the prompt the student's template writes an answer {form} as {mine!r}, and the teacher's as "
+            f"{its!r}: the teacher would score texts that it never writes",
             hint="give the student a template that writes a turn as the teacher's does (student.chat_template)",
         )
 
@@ -100,14 +100,14 @@ def check_turns(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
         yield Finding(
             "error" if none else "note",
             "logprobs",
-            f"a trace {form} has no log-probabilities token by token: behind the prompt the student's template writes "
-            f"{ours!r}, and the teacher's {theirs!r}",
+            f"the log-probabilities of a trace {form} do not fit the student's tokens: after the prompt the student's "
+            f"template writes {ours!r}, and the teacher's {theirs!r}",
             where,
             hint,
         )
     if not none:
         aligned = " and ".join(form for form in forms if form not in different)
-        yield Finding("ok", "logprobs", f"both templates write a trace {aligned} alike")
+        yield Finding("ok", "logprobs", f"both templates write a trace {aligned} in the same way")
 
 
 def require_turns(student: BaseFolder, teacher: BaseFolder) -> None:
@@ -150,7 +150,7 @@ def _error(what: str, hint: str) -> Finding:
 
 def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabulary) -> Iterator[Finding]:
     family = (
-        "take a teacher of the student's family, set train.on_policy.across_tokenizers, or train on the teacher's "
+        "use a teacher of the student's family, set train.on_policy.across_tokenizers, or train on the teacher's "
         "traces alone"
     )
     if shared.different or not shared.size:
@@ -159,8 +159,8 @@ def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabula
             f"{'none' if theirs is None else repr(theirs)} to the teacher"
             for number, ours, theirs in shared.different[:2]
         ]
-        count = f"{len(shared.different):,} of the first {shared.size:,} ids are not the same token to both"
-        yield _error(f"{count}: {'; '.join(examples)}" if examples else "no id is the same token to both", family)
+        count = f"{len(shared.different):,} of the first {shared.size:,} ids are not the same token in both"
+        yield _error(f"{count}: {'; '.join(examples)}" if examples else "no id is the same token in both", family)
         return
     for name, base in (("student", student), ("teacher", teacher)):
         size = embedding_rows(base)
@@ -200,10 +200,10 @@ def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabula
         for owner, tokens in (("the student", shared.student_only), ("the teacher", shared.teacher_only))
         if tokens
     ]
-    what = f"{shared.size:,} tokens are the same to both"
+    what = f"{shared.size:,} tokens are the same in both"
     yield Finding("ok", "pair", what + (f"; masked: {' and '.join(masked)} embeddings" if masked else ""))
     if only:
-        yield Finding("note", "pair", f"{'; '.join(only)}: they are masked, too")
+        yield Finding("note", "pair", f"{'; '.join(only)}; these are masked, too")
 
 
 def _stop_tokens(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
@@ -222,9 +222,9 @@ def _stop_tokens(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     if student.stop_ids[0] not in theirs:
         ended = False
         yield _error(
-            f"the student ends a turn with {student.turn_end}, which is no end to the teacher: it would be trained not "
-            "to stop",
-            "take the instruction-tuned model of the teacher's family",
+            f"the student ends a turn with {student.turn_end}, at which the teacher does not stop: it would be "
+            "trained not to stop",
+            "use the instruction-tuned model of the teacher's family",
         )
     if ended:
         yield Finding("ok", "pair", f"both end a turn with {student.turn_end}")
@@ -241,7 +241,7 @@ def _prompt(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     hint = "give the student the teacher's template (student.chat_template)"
     if student.turn.generation_prompt != teacher.turn.generation_prompt:
         yield _error(
-            f"the student's prompt ends with {student.turn.generation_prompt!r}, and the teacher knows "
+            f"the student's prompt ends with {student.turn.generation_prompt!r}, and the teacher's with "
             f"{teacher.turn.generation_prompt!r}",
             hint,
         )
@@ -254,9 +254,9 @@ def _prompt(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     yield Finding(
         "note",
         "pair",
-        f"the teacher reads the student's prompt, which is not its own: {ours[at : at + 40]!r} in place of "
+        f"the teacher gets the student's prompt, which differs from its own: {ours[at : at + 40]!r} in place of "
         f"{theirs[at : at + 40]!r}",
-        hint=f"{hint}, unless the difference is meant, as a persona is",
+        hint=f"{hint}, unless the difference is intended, such as a persona",
     )
 
 

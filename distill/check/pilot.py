@@ -144,7 +144,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     ]
     chosen = sorted(whole, key=lambda prompt: prompt.content_hash)[:count]
     if not chosen:
-        raise InputError("no problem is left for a pilot", where="prompts", hint="set other evaluate.prompts")
+        raise InputError("every problem is held out", where="prompts", hint="choose other evaluate.prompts")
     config = sampling.model_copy(update={"budget": None})
     budget = sampling.budget or BudgetConfig()
     teacher = pinned_teacher(recipe)

@@ -114,9 +114,9 @@ def _made_up(recipe: Recipe) -> Iterator[dict[str, Any]]:
 
     if recipe.prompts is None:
         raise InputError(
-            "imported traces are shown when they are selected",
+            "imported traces can be shown only after stage curate",
             where="sample",
-            hint="`distill run RECIPE --until curate` takes no GPU",
+            hint="run `distill run RECIPE --until curate`, which needs no GPU",
         )
     for problem in load_prompts(recipe.prompts, allow_missing_gold=True).prompts:
         yield {"id": problem.id, "kind": problem.kind, "messages": made_up_trace(problem.messages, problem.answer)}

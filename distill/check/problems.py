@@ -76,8 +76,12 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
         logprobs = logprobs_bytes(recipe.sample, count)
         if isinstance(recipe.sample.policy, CascadePolicy) and recipe.curate.filters.min_pass_rate:
             first, *_ = recipe.teachers
-            what = f"curate.filters.min_pass_rate is about {first.public_id}: it drops what only later teachers solve"
-            yield Finding("note", "problems", what, "curate.filters.min_pass_rate", "leave it out of a cascade")
+            what = (
+                f"the pass rate is that of {first.public_id}: the filter drops problems that only later teachers solve"
+            )
+            yield Finding(
+                "note", "problems", what, "curate.filters.min_pass_rate", "remove it from a recipe with a cascade"
+            )
     if student is not None:
         rows += count * student.most_samples
         size += text_bytes(student, count)
@@ -90,10 +94,12 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
     checked = [prompt for prompt in problem_set.prompts if not prompt.lacks_gold]
     if len(checked) < len(problem_set.prompts):
         voting = len(problem_set.prompts) - len(checked)
-        yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
+        yield Finding(
+            "note", "problems", f"{voting:,} problems have no gold answer: a majority of their samples decides it"
+        )
     if recipe.train.select is not None:
         taken = len(selection_split(problem_set.prompts, recipe.train.select.problems))
-        yield Finding("ok", "problems", f"{taken:,} problems are taken out to select a checkpoint")
+        yield Finding("ok", "problems", f"{taken:,} problems are held out to select a checkpoint")
     yield from _left_out(problem_set)
     golds = yield from _golds(checked, source.on_bad_row, recipe.verify.code)
     if any(prompt.kind == "code" for prompt in problem_set.prompts):
@@ -104,7 +110,7 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
 def _on_disk(subject: str, size: int, free_bytes: int) -> Iterator[Finding]:
     what = f"{subject} take up to {size / 2**30:.1f} GiB, with {free_bytes / 2**30:.1f} GiB free"
     if size > free_bytes:
-        hint = "most traces end before max_new_tokens: --pilot tells how long they are; or set --runs to another disk"
+        hint = "most traces end before max_new_tokens, and --pilot measures their length; or set --runs to another disk"
         yield Finding("note", "disk", what, hint=hint)
     elif size > 2**30:
         yield Finding("ok", "disk", what)
@@ -126,8 +132,8 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
         yield Finding(
             "ok",
             "held-out problems",
-            f"{count:,} problems: of two models that disagree on {DISAGREEMENT:.0%} of them, differences from "
-            f"{effect:.3f} are found in 80 % of evaluations",
+            f"{count:,} problems: for two models that disagree on {DISAGREEMENT:.0%} of them, a difference of "
+            f"{effect:.3f} is detected in 80 % of evaluations",
         )
         yield from _held_out_examples(recipe)
     for suite in find_suites(recipe.evaluate.suites):
@@ -150,8 +156,8 @@ def _held_out_examples(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(
                 "note", "held-out problems",
                 f"worked example {place + 1} of {teacher.public_id} is held-out problem {match.item.id} ({match.how}): "
-                "the teacher's score counts an answer that it was told",
-                "teacher.examples", "take another one",
+                "the teacher is scored on an answer that its prompt holds",
+                "teacher.examples", "use another example",
             )  # fmt: skip
 
 
@@ -183,8 +189,10 @@ def _packages(config: CodeConfig) -> Iterator[Finding]:
     named = {canonicalize_name(one.partition("==")[0].partition("[")[0]) for one in config.packages}
     installed = choose(config.sandbox, config.packages).packages
     if free := [one for one in installed if canonicalize_name(one.partition("==")[0]) not in named]:
-        what = f"pip chose what the packages for programs need: {', '.join(free)}"
-        yield Finding("note", "problems", what, "verify.code.packages", "name them too, for the same on every machine")
+        what = f"pip chose the versions of what the packages for programs need: {', '.join(free)}"
+        yield Finding(
+            "note", "problems", what, "verify.code.packages", "list them, too, for the same versions on every machine"
+        )
 
 
 def _source(source: PromptsConfig | ImportedTraces, subject: str) -> Iterator[Finding]:

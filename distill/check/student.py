@@ -69,12 +69,12 @@ def _certain(recipe: Recipe, base: BaseFolder, *, ask_peft: bool = True) -> Iter
         yield from _rope_scaling(base, student.rope_scaling)
     if student.parallel.context_parallel_size > 1:
         yield from _tried(
-            "whether rows can be divided is not checked", "student.parallel.context_parallel_size",
+            "the division of rows is not checked", "student.parallel.context_parallel_size",
             ("torch", "transformers"), partial(check_context_layers, base.folder, student.max_length),
         )  # fmt: skip
     if isinstance(student.method, LoraMethod):
         if ask_peft and names_parts(student.method):  # PEFT's own word, for the model without its weights
-            method, what = student.method, "PEFT is not asked for its modules"
+            method, what = student.method, "the modules are not checked with PEFT"
             needs = ("torch", "transformers", "peft")
             yield from _tried(what, "student.method", needs, lambda: adapted(built(base.folder), method))
         yield from _end_of_turn_embedding(student.method, base)
@@ -92,9 +92,9 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
     if outside:
         text, number = next(iter(outside.items()))
         yield _error(
-            f"the tokenizer's {text} has id {number}, and the model has embeddings for {vocabulary} tokens",
+            f"the tokenizer's {text} has id {number}, but the model has embeddings for {vocabulary} tokens",
             where,
-            "take a tokenizer that fits the weights, or resize the embeddings and save the model",
+            "use a tokenizer that fits the weights, or resize the embeddings and save the model",
         )
     trained: dict[str, list[str]] = {}
     refusals: dict[str, list[str]] = {}
@@ -124,7 +124,7 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
         )
     if pad_token(base)[1] == base.stop_ids[0]:
         yield Finding(
-            "note", "student", f"no token is free for padding: the release pads with {base.turn_end}, and trainers "
+            "note", "student", f"no spare token for padding: the release pads with {base.turn_end}, and trainers "
             "that mask padding by token would teach it not to stop", where,
         )  # fmt: skip
     opening, closing = tokens.turn.tags
@@ -148,15 +148,15 @@ def _lengths(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[Finding]:
     }
     for field, length in lengths.items():
         if limit is not None and isinstance(length, int) and length > limit:
-            what = f"{length:,} tokens, and the base has {limit:,} positions"
+            what = f"{length:,} tokens, but the base has {limit:,} positions"
             scaled = "raise the factor of" if recipe.student.rope_scaling else "set"
             yield _error(what, field, f"lower it, or {scaled} student.rope_scaling")
     sampling = recipe.sample
     if isinstance(sampling, TeacherSampling) and sampling.max_new_tokens > recipe.student.max_length:
         yield Finding(
             "note", "student",
-            f"traces of up to {sampling.max_new_tokens:,} tokens are sampled, and rows of over "
-            f"{recipe.student.max_length:,} are left out of training", "student.max_length",
+            f"traces of up to {sampling.max_new_tokens:,} tokens are sampled, but rows of over "
+            f"{recipe.student.max_length:,} tokens are left out of training", "student.max_length",
         )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def _rope_scaling(base: BaseFolder, scaling: RopeScaling) -> Iterator[Finding]:
     where = "student.rope_scaling"
     missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
     if missing:
-        what = f"whether the model takes a RoPE scaling is not checked: that needs {' and '.join(missing)}"
+        what = f"whether the model supports a RoPE scaling is not checked: that needs {' and '.join(missing)}"
         yield Finding("note", "student", what, where)
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +181,7 @@ def _rope_scaling(base: BaseFolder, scaling: RopeScaling) -> Iterator[Finding]:
         yield _error(what, where, "leave it out, or take another base")
         return
     if scaling.rope_type not in types:
-        yield _error(f"{type(model).__name__} takes no RoPE scaling", where, "leave it out, or take another base")
+        yield _error(f"{type(model).__name__} supports no RoPE scaling", where, "leave it out, or take another base")
         return
     what = f"{scaling.rope_type} of factor {scaling.factor:g} gives {position_limit(base.config):,} positions"
     yield Finding("ok", "student", what, where)
@@ -226,7 +226,7 @@ def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
     tied = base.config.get("tie_word_embeddings", base.config.get("text_config", {}).get("tie_word_embeddings", False))
     embeddings = [name for name in targets if name.rpartition(".")[2] in _EMBEDDINGS]
     if tied and embeddings:
-        hint = "leave it out: a merged adapter on one of two tied matrices changes both"
+        hint = "remove it: a merged adapter on one of two tied matrices changes both"
         yield _error(f"{embeddings[0]} shares its weights (tie_word_embeddings)", where, hint)
 
 

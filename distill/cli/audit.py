@@ -73,7 +73,7 @@ def audit(
     from distill.cli.audit_target import allowances, audit_target
 
     if as_json and form not in (None, "json"):
-        raise InputError("--json and --format contradict each other", where="--format", hint="give one of them")
+        raise InputError("--json and --format contradict each other", where="--format", hint="leave one of them out")
     shape = "json" if as_json else form or "table"
     page, result = audit_target(
         target,
@@ -101,7 +101,8 @@ def licences(
         bool,
         typer.Option(
             "--check",
-            help="List entries that need another reading: old, partial, second-hand, unread, unchecked repositories.",
+            help="List entries to read again: read over a year ago, in part, second-hand or never, or with unchecked "
+            "repositories.",
         ),
     ] = False,
     as_json: Json = False,

@@ -68,7 +68,9 @@ def audit_target(
     if unused:
         codes = ", ".join(result.blocked_by) or "none"
         raise InputError(
-            f"there is no finding {', '.join(unused)}", where="--allow", hint=f"blocking findings: {codes}"
+            f"the audit has no finding {', '.join(unused)}",
+            where="--allow",
+            hint=f"blocking findings: {codes}",
         )
     proposal = suggest(resolved.lineage, policy, registry, (*recipe_allow, *allow)) if suggested else None
     written = []
@@ -112,9 +114,9 @@ def allowances(codes: Sequence[str], reasons: Sequence[str]) -> tuple[Allowance,
             pairs.append(Allowance(code=code.strip(), because=" ".join(reason.split())))
         except ValueError as error:
             raise InputError(
-                f"{code!r} with the reason {reason!r} allows nothing",
+                f"{code!r} with the reason {reason!r} waives nothing",
                 where="--allow",
-                hint="a code of a violation or warning, such as V-NAME-PREFIX:Llama, and a reason in words",
+                hint="give the code of a violation or warning, such as V-NAME-PREFIX:Llama, and a reason in words",
             ) from error
     return tuple(pairs)
 
@@ -149,7 +151,7 @@ def read_target(
     bare = target.removeprefix("datasets/")
     if not is_hub_id(bare) or "/" not in bare:
         raise InputError(
-            "there is no such file or folder, and this is not the id of a repository",
+            "no such file or folder, and not the id of a repository",
             where=target,
             hint="give a lineage file, a run, a folder, or owner/name (a data set: datasets/owner/name)",
         )

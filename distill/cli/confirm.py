@@ -1,4 +1,4 @@
-"""``distill sign`` and ``distill confirm``: a release folder is signed, and anybody can check it."""
+"""``distill sign`` and ``distill confirm``: the signature of a release folder, and the check of a release."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ def sign(
     edited: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="Markdown file that you edited after packaging: its new sha256 is taken. Repeatable."
+            metavar="FILE",
+            help="Markdown file that was edited after packaging; SHA256SUMS gets its new digest. Repeatable.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign a release folder, or both of a run: model.sig, provenance.dsse.json.
+    """Sign a release folder, or the model and the data set of a run: writes model.sig and provenance.dsse.json.
 
-    Every file has to be as SHA256SUMS lists it. Sign last: a file that changes afterwards breaks the signature.
+    Every file must match SHA256SUMS. Sign last: a file that changes afterwards breaks the signature.
     """
     from distill.cli.progress import StageProgress
     from distill.release.target import release_folders
@@ -50,9 +51,11 @@ def sign(
     from publish.signing import Signer, sign_folder
 
     if (key is None) is not sigstore:
-        raise InputError("give either --key or --sigstore", where="--key", hint="a key: see `distill sign --help`")
+        raise InputError("neither or both of --key and --sigstore", where="--key", hint="give one of them")
     if (key is None and (certificate or chain)) or (chain and not certificate):
-        raise InputError("--certificate needs --key, --chain needs --certificate", where="--certificate")
+        raise InputError(
+            "an option is missing", where="--certificate", hint="--certificate needs --key, --chain needs both"
+        )
     signer, files = Signer(key, certificate, tuple(chain or ())), []
     with StageProgress() as progress:
         for folder in release_folders(target):
@@ -88,11 +91,9 @@ def confirm(
     identity: Annotated[
         str | None, typer.Option(metavar="NAME", help="Sigstore identity of the signer, such as an e-mail address.")
     ] = None,
-    identity_provider: Annotated[
-        str | None, typer.Option(metavar="URL", help="Who vouches for that identity (OIDC issuer).")
-    ] = None,
+    identity_provider: Annotated[str | None, typer.Option(metavar="URL", help="OIDC issuer of that identity.")] = None,
     require_signature: Annotated[
-        bool, typer.Option("--require-signature", help="Fail where no known signer has signed.")
+        bool, typer.Option("--require-signature", help="Fail unless it is signed by the signer that the options name.")
     ] = False,
     evaluate: Annotated[
         int,
@@ -100,7 +101,7 @@ def confirm(
             "--eval",
             min=0,
             metavar="N",
-            help="Also answer N of the recorded evaluation problems again, and compare the verdicts.",
+            help="Also answer N of the recorded evaluation problems again and compare the verdicts.",
             show_default=False,
         ),
     ] = 0,
@@ -124,10 +125,16 @@ def confirm(
     from publish.signing import Trust
 
     if (identity is None) is not (identity_provider is None):
-        raise InputError("--identity and --identity-provider belong together", where="--identity")
+        raise InputError(
+            "one of two options is missing", where="--identity", hint="give --identity and --identity-provider"
+        )
     trust = Trust(public_key, tuple(certificate_chain or ()), identity, identity_provider)
     if sum(map(bool, (trust.public_key, trust.chain, trust.identity))) > 1:
-        raise InputError("give one of --public-key, --certificate-chain, --identity", where="--public-key")
+        raise InputError(
+            "several kinds of signer",
+            where="--public-key",
+            hint="give one of --public-key, --certificate-chain, --identity",
+        )
     with StageProgress() as progress, release_or_download(target, revision, download) as (folder, commit):
         checks = list(
             confirm_folder(

@@ -42,7 +42,7 @@ def decontaminate_file(
     from synth.problems.loaders import RAW_CHARACTERS, jsonl_rows
 
     if out.resolve() in {path.resolve() for path in (rows, *against)}:
-        raise InputError("this file is an input", where=str(out), hint="write to another one with -o")
+        raise InputError("the output would overwrite an input", where=str(out), hint="give another file with --out")
     source = jsonl_rows(str(rows), "IN.jsonl")
     finder = Finder([item for path in against for item in file_items(path)])
     how: collections.Counter[str] = collections.Counter()

@@ -24,7 +24,7 @@ def evaluate(
         typer.Argument(
             metavar="MODEL",
             show_default=False,
-            help="Folder of a model, hub id, or a YAML file with the fields of a recipe's teacher (an endpoint).",
+            help="Folder of a model, hub id, or YAML file with the fields of a recipe's `teacher` (for an endpoint).",
         ),
     ],
     suite: Annotated[
@@ -41,7 +41,7 @@ def evaluate(
         typer.Option(
             "--against",
             metavar="MODEL2",
-            help="A second model, named like MODEL: both answer the same problems and are compared.",
+            help="Second model, given like MODEL: both answer the same problems and are compared.",
         ),
     ] = None,
     num_samples: Annotated[
@@ -69,7 +69,7 @@ def evaluate(
         bool,
         typer.Option(
             "--model-sampling",
-            help="Temperature, top_p, top_k and the like as each model's own generation_config.json has them.",
+            help="Use the sampling parameters (temperature, top_p, ...) of each model's generation_config.json.",
         ),
     ] = False,
     max_new_tokens: Annotated[
@@ -77,27 +77,31 @@ def evaluate(
     ] = 1024,
     engine_arg: Annotated[
         list[str] | None,
-        typer.Option("--engine-arg", metavar="a=b", help="vLLM engine argument, as in max_model_len=8192. Repeatable."),
+        typer.Option(
+            "--engine-arg", metavar="a=b", help="vLLM engine argument, such as max_model_len=8192. Repeatable."
+        ),
     ] = None,
     engine: EngineChoice = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of sampling, and of the problems that --limit leaves.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of the choice of problems by --limit.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
             metavar="DIR",
-            help="Folder of answers and results; an earlier one is gone on with.",
+            help="Folder for answers and results; answers that it already holds are reused.",
             show_default="evaluations/ and MODEL's name",
         ),
     ] = None,
     inspect_log: Annotated[
         Path | None,
-        typer.Option("--inspect-log", metavar="DIR", help="Also write logs of inspect-ai there, for `inspect view`."),
+        typer.Option(
+            "--inspect-log", metavar="DIR", help="Also write logs of inspect-ai into DIR, for `inspect view`."
+        ),
     ] = None,
     harness: Annotated[
         Literal["distill", "lm-eval"],
-        typer.Option(help="Who asks and scores: distill, on --suite, or lm-eval, on --tasks."),
+        typer.Option(help="Harness that asks and scores: distill (with --suite) or lm-eval (with --tasks)."),
     ] = "distill",
     tasks: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Task of lm-eval, or a task file (YAML). Repeatable.")
@@ -126,13 +130,13 @@ def evaluate(
     }
     if harness == "lm-eval":
         if inspect_log is not None:
-            what = "lm-eval's samples are in lm-eval.json, in no log of inspect-ai"
+            what = "lm-eval writes its samples to lm-eval.json, not to logs of inspect-ai"
             raise InputError(what, where="--inspect-log", hint="leave it out, or use --suite")
         if suite or against:
-            hint = "use --tasks alone"
-            raise InputError("lm-eval runs its own tasks, with one model", where="--harness", hint=hint)
+            hint = "leave out --suite and --against"
+            raise InputError("lm-eval runs its own tasks on one model", where="--harness", hint=hint)
         if num_samples > 1:
-            raise InputError("lm-eval's tasks say how often they ask", where="--num-samples", hint="leave it out")
+            raise InputError("lm-eval's tasks set the number of samples", where="--num-samples", hint="leave it out")
         if not tasks:
             raise InputError("no task", where="--tasks", hint="name a task of lm-eval, or a task file")
         from distill.evaluate.lm_eval import run_tasks
@@ -148,7 +152,7 @@ def evaluate(
             print_tables([task_table(rows)])
         return
     if tasks:
-        raise InputError("--tasks are those of lm-eval", where="--tasks", hint="add --harness lm-eval, or use --suite")
+        raise InputError("tasks need lm-eval", where="--tasks", hint="add --harness lm-eval, or use --suite")
     if not suite:
         raise InputError("no suite", where="--suite", hint="start with --suite side-effects")
     from distill.cli.progress import StageProgress
@@ -167,7 +171,7 @@ def evaluate(
     suites = find_suites(suite)
     models = dict(eval_model(name, config) for name in ([against, model] if against else [model]))
     if against and len(models) < 2:
-        raise InputError("both models are the same", where="--against", hint="give another one")
+        raise InputError("both models are the same", where="--against", hint="give another model")
     with disk_errors(folder), StageProgress() as progress:
         folder.mkdir(parents=True, exist_ok=True)
         report = progress.stage_begins("eval")
@@ -194,7 +198,7 @@ def suite_json(result: SuiteResult) -> dict[str, Any]:
 
 
 def suite_tables(results: Sequence[SuiteResult]) -> list[Any]:
-    """Scores of all suites, what gave the answers, and with two models the differences. At least one result."""
+    """Scores of all suites, statistics of the answers, and with two models the differences. At least one result."""
     from distill.evaluate.suites.evaluate import side_effects
     from distill.report.suites import side_effect_table, suite_table
     from distill.report.tables import answer_tables

@@ -28,7 +28,7 @@ def merge(
         typer.Option(
             "--dtype",
             show_default="as stored",
-            help="Cast the base to this type before the merge, as PEFT would load it.",
+            help="Type to which the base is cast before the merge, as PEFT would load it.",
         ),
     ] = None,
     shard_size: Annotated[

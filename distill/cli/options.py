@@ -48,6 +48,6 @@ LicenseFile = Annotated[
 EngineChoice = Annotated[
     Literal["auto", "vllm", "transformers"],
     typer.Option(
-        "--engine", help="What loads the models and answers; auto: vLLM where it is installed, else transformers."
+        "--engine", help="Inference engine for the models; auto: vLLM where it is installed, else transformers."
     ),
 ]

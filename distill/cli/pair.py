@@ -1,4 +1,4 @@
-"""``distill pair``: would this teacher's distribution teach this student anything?"""
+"""``distill pair``: whether a teacher's distribution fits a student, and whether it would help."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pair(
         typer.Option(
             "--problems",
             metavar="FILE",
-            help="Problems (JSON lines) that the student answers; both models then rate each token of the answers.",
+            help="Problems (JSON lines) for the student to answer; both models then score each token of the answers.",
         ),
     ] = None,
     rollouts: Annotated[
@@ -56,9 +56,9 @@ def pair(
 
     if across_tokenizers and problems is not None:
         raise InputError(
-            "the measures on problems compare ids, and other tokenizers have others",
+            "the measurement compares token ids, which differ between tokenizers",
             where="--problems",
-            hint="leave it out, or --across-tokenizers",
+            hint="leave out --problems or --across-tokenizers",
         )
     check = check_across_tokenizers if across_tokenizers else check_pair
     findings = list(check(read_base(student), read_base(teacher)))

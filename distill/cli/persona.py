@@ -1,4 +1,4 @@
-"""``distill persona``: a model's default system prompt, and what it says about itself."""
+"""``distill persona``: a model's default system prompt, and probes of what it says about itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _TEMPERATURE = 0.8
 
-app = typer.Typer(help="Who a model says it is: put a persona into its chat template, take it out, probe it.")
+app = typer.Typer(help="Persona of a model: put it into the chat template, take it out, probe the model for it.")
 
 
 class SystemMessage(StrEnum):
@@ -49,12 +49,14 @@ def apply(
         bool,
         typer.Option(
             "--compose",
-            help="Keep the persona's text before a caller's own system message, whatever the file's `policy` says.",
+            help="Keep the persona's text before a caller's own system message, in place of the file's `policy`.",
         ),
     ] = False,
     language: Annotated[
         str | None,
-        typer.Option("--language", metavar="CODE", help="Which of the file's system prompts; the first if absent."),
+        typer.Option(
+            "--language", metavar="CODE", help="Language of the system prompt; the file's first one if absent."
+        ),
     ] = None,
     ollama: Annotated[
         Path | None, typer.Option("--ollama", metavar="FILE", help="Also write a Modelfile with the persona as SYSTEM.")
@@ -69,8 +71,8 @@ def apply(
 ) -> None:
     """Make the persona's system prompt the default of a model's chat template.
 
-    The template itself stays as it is, behind a prologue. What was written is rendered and compared before the command
-    ends. A second call with another persona replaces the first.
+    The persona is a prologue before the template, which is not changed itself. The result is rendered and checked. A
+    second call with another persona replaces the first.
     """
     from distill.config.loader import load_persona
     from licensing.errors import InputError
@@ -124,7 +126,7 @@ def probe(
         typer.Option(
             "--persona",
             metavar="FILE",
-            help="Persona file or recipe that says who the model should be; a release's own recipe.yaml if absent.",
+            help="Persona file or recipe with the expected persona; a release's own recipe.yaml if absent.",
         ),
     ] = None,
     against: Annotated[
@@ -132,7 +134,7 @@ def probe(
         typer.Option(
             "--against",
             metavar="MODEL2",
-            help="Folder of a second model: it is probed as well, and MODEL is compared with it.",
+            help="Folder of a second model that is probed, too, and compared with MODEL.",
         ),
     ] = None,
     languages: Annotated[
@@ -167,13 +169,13 @@ def probe(
         typer.Option(
             "--suite",
             metavar="NAME",
-            help="Score the models here, too, greedily: a recipe (its held-out problems) or another suite of "
-            "`distill eval`; with --against, paired. Repeatable.",
+            help="Suite of `distill eval` on which the models are scored, too, with greedy decoding: a recipe (its "
+            "held-out problems) or any other; with --against, paired. Repeatable.",
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="At most N problems of each suite: the same for both models."),
+        typer.Option(min=1, metavar="N", help="Most problems of each suite: the same for both models."),
     ] = None,
     max_new_tokens: Annotated[
         int,
@@ -182,7 +184,9 @@ def probe(
     engine: EngineChoice = "auto",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Also write every answer to a probe and how it was judged."),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Also write each answer with its judgement to FILE (JSON lines)."
+        ),
     ] = None,
     max_leak_rate: Annotated[
         float | None,
@@ -190,15 +194,15 @@ def probe(
             "--max-leak-rate",
             min=0,
             max=1,
-            help="Exit with code 1 where the upper bound of the share of leaking answers is above this.",
+            help="Largest upper bound of the share of leaking answers; above it the exit code is 1.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a model who it is, in held-out questions, and judge what it answers and thinks.
+    """Ask a model who it is in held-out questions, and judge its answers and its thinking.
 
-    Every probe is asked under each system message and decoding. Intervals take the wordings and languages of an idea
-    as one cluster. With --suite the table beside it says whether the scores moved.
+    Every probe is asked with each system message and decoding. For the intervals, all wordings and languages of one
+    question are a cluster. With --suite the models are scored on suites, too.
     """
     from distill.cli.evaluate import suite_json, suite_tables
     from distill.cli.progress import StageProgress
@@ -217,9 +221,9 @@ def probe(
     config = load_persona(persona or model / "recipe.yaml")
     chosen = probes(config, languages) if count is None else select_probes(config, count, languages=languages)
     if len({one.family for one in chosen}) < 2:
-        raise InputError("fewer than two families of probes", where="--language", hint="leave the option out")
+        raise InputError("fewer than two families of probes are left", where="--language", hint="leave it out")
     if against is not None and against.resolve() == model.resolve():
-        raise InputError("a model compared with itself", where="--against", hint="give another model")
+        raise InputError("both models are the same", where="--against", hint="give another model")
     if limit is not None and not suite:
         raise InputError("no suite to limit", where="--limit", hint="add --suite; -n limits the probes")
     folders = {

@@ -85,7 +85,7 @@ class StageProgress(_Progress, Watcher):
         self._task: TaskID | None = None
 
     def stage_begins(self, stage: str) -> Reporter:
-        """Returns what the stage calls with the units done, their total and a note."""
+        """Returns the function that the stage calls with the units done, their total and a note."""
         if self._bar:
             self._task = self._bar.add_task(stage, total=None, note="")
             return self._advance

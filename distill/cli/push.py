@@ -35,7 +35,7 @@ def push(
         typer.Option("--public", help="Make the repositories public, as the last step; without it they stay private."),
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Push without asking first; needed where there is no terminal.")
+        bool, typer.Option("--yes", "-y", help="Push without asking for confirmation; required without a terminal.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and change nothing.")] = False,
     tag: Annotated[
@@ -43,16 +43,14 @@ def push(
     ] = None,
     gated: Annotated[
         Literal["auto", "manual"] | None,
-        typer.Option(help="Downloads need a request for access, granted at once (auto) or by you (manual)."),
+        typer.Option(help="Require a request for access before a download, granted at once (auto) or by you (manual)."),
     ] = None,
     collection: Annotated[
         str | None, typer.Option(metavar="TITLE", help="Put the repositories into this collection of NS.")
     ] = None,
     only: Annotated[
         Literal["model", "data"] | None,
-        typer.Option(
-            help="Push the model alone or the data set alone: a Trusted Publisher's token is for one repository."
-        ),
+        typer.Option(help="Push the model or the data set only: a Trusted Publisher's token is for one repository."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that were changed on the hub since the last push.")
@@ -65,7 +63,7 @@ def push(
         typer.Option(
             min=1,
             metavar="SECONDS",
-            help="Seconds without an answer of the hub after which a connection counts as lost.",
+            help="Seconds without an answer from the hub after which a connection counts as lost.",
         ),
     ] = 120.0,
     as_json: Json = False,
@@ -89,7 +87,11 @@ def push(
         if data.folder.is_dir():
             targets.append(data)
         elif data_to is not None or only == "data":
-            raise InputError("the release has no data set", where=str(data.folder), hint="release.data: true makes one")
+            raise InputError(
+                "the release has no data set",
+                where=str(data.folder),
+                hint="set release.data: true and run the recipe again",
+            )
     settings = publishing.Settings(
         tag=_tag(folder, tag),
         public=public,
@@ -156,7 +158,7 @@ def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target
 def _tag(folder: Path, tag: str | None) -> str:
     from publish.push import check_tag
 
-    where, hint = "--tag", "such as v1.0"
+    where, hint = "--tag", "give a name such as v1.0"
     if tag is None:
         where, hint = str(folder / "recipe.yaml"), "give --tag"
         try:
@@ -183,7 +185,7 @@ def _release_section(folder: Path) -> dict[str, Any]:
 
 def _confirm() -> None:
     if not sys.stdin.isatty():
-        raise InputError("nobody is there to confirm the plan", where="--yes", hint="give --yes, or --dry-run first")
+        raise InputError("no terminal to confirm the plan on", where="--yes", hint="give --yes, or --dry-run first")
     print("Push? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Refused("not confirmed: nothing was pushed")

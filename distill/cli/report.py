@@ -16,7 +16,7 @@ from licensing.errors import Refused
 def show(
     folder: RunFolder,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Also compare every file of every finished stage with its recorded sha256.")
+        bool, typer.Option("--verify", help="Also compare all files of finished stages with their recorded sha256.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +51,7 @@ def report(
     ] = None,
     traces: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Include at most N traces in the page.", show_default="50000"),
+        typer.Option(min=1, metavar="N", help="Most traces in the page.", show_default="50000"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -43,15 +43,15 @@ def verify(
         Literal["apart", "any"],
         typer.Option(
             metavar="apart|any",
-            help="Tests that have to run in the program's own process, where it can fake a pass: errors (apart), "
-            "or run there (any).",
+            help="Handling of tests that have to run in the program's own process, where it can fake a pass. apart: "
+            "they are errors; any: they are run.",
         ),
     ] = "any",
     require_format: Annotated[
         list[ResponseFormat] | None,
         typer.Option(
             metavar="think|boxed",
-            help="Also check the response's format: one closed think block, or the answer in \\boxed{}. Repeatable.",
+            help="Format to check as well: one closed think block, or the answer in \\boxed{}. Repeatable.",
         ),
     ] = None,
     majority: Annotated[
@@ -60,7 +60,7 @@ def verify(
             "--majority",
             min=2,
             metavar="VOTES",
-            help="For problems without a gold answer, take the majority answer if at least VOTES samples agree.",
+            help="Least number of equal answers that replace a missing gold answer; absent: no majority vote.",
         ),
     ] = None,
     as_json: Json = False,
@@ -80,7 +80,7 @@ def verify(
         hint = f"write --require-format {former_format[0]}" if former_format[0] in set(ResponseFormat) else "use --json"
         raise InputError("--format is now --require-format", where="--format", hint=hint)
     if not re.fullmatch(RUNTIME, sandbox):
-        hint = "auto, bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none"
+        hint = "give auto, bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT or none"
         raise InputError(f"no such sandbox: {sandbox}", where="--sandbox", hint=hint)
     formats = set(require_format or ())
     config = VerifyConfig(
@@ -106,7 +106,7 @@ def decontaminate(
     against: Annotated[
         list[Path],
         typer.Option(
-            metavar="FILE...", help="Test sets to look for, files like IN.jsonl. Repeatable, or several at once."
+            metavar="FILE...", help="Files of test items, in the formats of IN.jsonl. Repeatable, or several at once."
         ),
     ],
     out: OutputRows,
@@ -115,8 +115,8 @@ def decontaminate(
 ) -> None:
     """Mark rows that contain an item of a test set.
 
-    Detects items that are copied verbatim, edited, embedded in other text, or have other digits. Also measures, on
-    items planted into these rows, how many overlaps are detected.
+    Detects copies that are verbatim, edited, embedded in other text, or with other digits. Also measures recall, on
+    items that are planted into these rows.
     """
     from distill.cli.decontaminate_file import decontaminate_file
     from distill.cli.progress import StageProgress

@@ -26,12 +26,14 @@ def check(
     pilot: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Also sample N problems with the real teacher and forecast tokens, hours and cost."
+            min=1,
+            metavar="N",
+            help="Number of problems to sample with the teacher, for a forecast of tokens, hours and cost.",
         ),
     ] = None,
     gpu_memory: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="GIB", help="Also forecast whether training fits GPUs of so many GiB each."),
+        typer.Option(min=0.1, metavar="GIB", help="Memory of one GPU in GiB: also forecast whether training fits."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -69,12 +71,11 @@ def run(
         list[Path] | None,
         typer.Option(
             metavar="RUN",
-            help="Take over samples of this run, or of a folder of `distill samples merge`, that answer the same "
-            "requests; repeatable.",
+            help="Run, or folder of `distill samples merge`, whose answers to equal requests are reused. Repeatable.",
         ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask again for samples whose request failed in a finished stage.")
+        bool, typer.Option("--retry-failed", help="Send the failed requests of a finished stage again.")
     ] = False,
     dry_run: Annotated[
         bool,
@@ -98,7 +99,7 @@ def run(
     quiet_libraries()
     if dry_run:
         if until is not None or only is not None:
-            raise InputError("a dry run is of all stages", where="--dry-run", hint="leave out --until and --only")
+            raise InputError("a dry run covers all stages", where="--dry-run", hint="leave out --until and --only")
         _dry_run(loaded, runs, as_json)
         return
     from distill.cli.progress import StageProgress
@@ -107,11 +108,11 @@ def run(
     from distill.train.launch import node_command
 
     if until is not None and only is not None:
-        raise InputError("--until and --only contradict each other", where="--only", hint="give one of them")
+        raise InputError("--until and --only contradict each other", where="--only", hint="leave one of them out")
     with StageProgress() as progress:
         for node in range(1, loaded.student.parallel.nodes):
             command = node_command(runs / loaded.run_name(), loaded.student.parallel, node)
-            progress.say(f"train: takes node {node} along with `{command}`")
+            progress.say(f"train: start node {node} with `{command}`")
         run_pipeline(loaded, runs, watcher=progress, until=until, only=only)
         if progress.nothing_to_do:
             progress.say("nothing to do: every stage was done before")
@@ -124,7 +125,7 @@ def run(
 
 
 def _dry_run(recipe: Recipe, runs: Path, as_json: bool) -> None:
-    """Progress on stderr; on stdout what was replaced, and that no stage failed."""
+    """Progress on stderr; on stdout the stages that passed, and what was replaced."""
     from distill.cli.progress import StageProgress
     from distill.dry_run.run import run_dry
 
@@ -167,7 +168,9 @@ def recipes(
         return
     files = shipped_recipes() if folder is None else sorted(folder.glob("*.yaml"))
     if not files:
-        raise InputError("there is no recipe here", where=str(folder), hint="give a folder of YAML files with --folder")
+        raise InputError(
+            "no recipe in this folder", where=str(folder), hint="give a folder of YAML files with --folder"
+        )
     recipes = [(file, load_recipe(file)) for file in files]
     entries = [
         {"name": file.stem, "file": str(file), "description": (recipe.description or recipe.name).strip()}

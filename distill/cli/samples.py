@@ -29,8 +29,8 @@ def merge(
 ) -> None:
     """Merge the samples of several runs into one log, for `distill run --reuse OUT`.
 
-    Equal answers to a request count once. Of different ones the first in the order of the arguments counts; the others
-    are in OUT/conflicts.jsonl. An answer replaces a failed request. OUT appears when it is complete.
+    Equal answers to a request count once. Of different answers the first one counts, in the order of the arguments; the
+    others go to OUT/conflicts.jsonl. An answer replaces a failed request. OUT appears when it is complete.
     """
     from synth.sampling.merge import CONFLICTS, merge_logs
 

@@ -79,7 +79,7 @@ def _claim(partial: Path, stamp: Path, digest: str, config: VerifyConfig) -> Non
         if begun != work:
             what = "another input" if begun.get("input") != digest else "other settings"
             raise InputError(
-                f"holds rows of {what}", where=str(partial), hint="remove it to begin anew, or give another --out"
+                f"it holds rows of {what}", where=str(partial), hint="remove it to start again, or give another --out"
             )
         return
     write_json(stamp, work)

@@ -110,7 +110,7 @@ def answer_problems(
                 raise Refused(error.what, where=str(folder), hint=error.hint) from error
             except StageCrashed as error:
                 last = str(error).strip().splitlines()[-1]
-                raise Refused(f"the process that loads it failed: {last}", where=str(folder)) from error
+                raise Refused(f"the process that loads the folder failed: {last}", where=str(folder)) from error
     assert isinstance(facts, Answers)
     return list(facts.rows)
 
@@ -130,7 +130,7 @@ def recorded_settings(folder: Path, engine: EngineName, **changed: Any) -> Evalu
             **values,
         )
     except ValueError as error:
-        raise InputError(f"settings that cannot be used: {error}", where=str(folder / EVALUATION)) from error
+        raise InputError(f"the recorded settings are not valid: {error}", where=str(folder / EVALUATION)) from error
 
 
 def _recorded_template(folder: Path) -> PromptTemplate | None:
@@ -139,7 +139,9 @@ def _recorded_template(folder: Path) -> PromptTemplate | None:
     try:
         return None if recorded is None else PromptTemplate.model_validate(recorded)
     except ValueError as error:
-        raise InputError(f"no prompt template: {error}", where=str(folder / EVALUATION)) from error
+        raise InputError(
+            f"the recorded prompt template is not valid: {error}", where=str(folder / EVALUATION)
+        ) from error
 
 
 def recorded_limits(folder: Path) -> VerifyConfig:
@@ -172,4 +174,6 @@ def _evaluation(folder: Path) -> _Evaluation:
     except FileNotFoundError:
         return _Evaluation()
     except ValueError as error:
-        raise InputError(f"not scores of an evaluation: {error}", where=str(folder / EVALUATION)) from error
+        raise InputError(
+            f"the file holds no scores of an evaluation: {error}", where=str(folder / EVALUATION)
+        ) from error

@@ -92,9 +92,9 @@ def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[
         own = upstream
     if own is None:
         raise InputError(
-            f"there is no text of {release.license} here",
+            f"the text of {release.license} is missing",
             where="release.license",
-            hint="set release.license_file",
+            hint="set release.license_file to a file with the text",
         )
     texts = {"LICENSE": own}
     for code in result.obligations:
@@ -107,7 +107,7 @@ def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[
         )
         if text is None:
             raise Refused(
-                f"a copy of {license_id} must ship, and there is no text of it here",
+                f"the text of {license_id}, of which a copy must ship, is missing",
                 where="stage audit",
                 hint="put the upstream's LICENSE file into the base's folder",
             )
@@ -125,7 +125,7 @@ def _use_policies(recipe: Recipe) -> dict[str, str]:
         return {path.name: read_text(path, "student.base") for path in paths}
     if not HUB_ID.fullmatch(base):
         raise Refused(
-            f"the use policy of {base} must ship, and there is neither a file of it nor a place on the hub",
+            f"the use policy of {base} must ship, but there is neither a copy of it nor an id on the hub to link to",
             where="stage audit",
             hint="put the upstream's USE_POLICY file into the base's folder, or set student.name to its id on the hub",
         )

@@ -154,7 +154,7 @@ def _licenses(folder: Path) -> Check:
     if not (folder / "lineage.yaml").is_file() and (not config or form == "compressed-tensors"):
         if not (folder / "LICENSE").is_file():
             raise Refused("there is no LICENSE")
-        return Check("licenses", "not checked", "there is no lineage.yaml: the model that it was made of has one")
+        return Check("licenses", "not checked", "there is no lineage.yaml; see that of the model that it was made from")
     lineage, recorded = load_lineage(folder / "lineage.yaml"), read_object(folder / "audit.json")
     try:
         allow = [Allowance.model_validate(one) for one in recorded["allowed"]]
@@ -176,7 +176,7 @@ def _licenses(folder: Path) -> Check:
     )
     faults += [f"{f.code}: {f.why}" for f in folder_audit.blocking if f.code.startswith("V-")]
     if faults:
-        return Check("licenses", "failed", "the audit does not give what audit.json says", tuple(faults))
+        return Check("licenses", "failed", "a new audit differs from audit.json", tuple(faults))
     return Check("licenses", "ok", f"{again.verdict}, {len(again.obligations)} obligations, as audit.json says")
 
 
@@ -202,7 +202,7 @@ def _card(folder: Path) -> Check:
     if score is not None and score.value not in _metric_values(metadata):
         faults.append(f"model-index: no metric of {score.value}, which evaluation.json says")
     if faults:
-        return Check("card", "failed", "README.md says otherwise", tuple(faults))
+        return Check("card", "failed", "README.md differs from the records beside it", tuple(faults))
     agreement = "license and base" if score is None else "license, base and score"
     return Check("card", "ok", f"{agreement} as in the records beside it")
 

@@ -44,7 +44,7 @@ def check_terms(teacher: OpenAITeacher) -> None:
         raise InputError(
             f"the terms of the service at {teacher.base_url} are missing",
             where=where,
-            hint=f"{hint}; a server of your own: teacher.terms: self-hosted",
+            hint=f"{hint}; for a server of your own set teacher.terms: self-hosted",
         )
     terms = resolve(teacher.service)
     if terms is not None and terms.kind != "service":

@@ -40,11 +40,11 @@ def check_formats(recipe: Recipe, stages: Collection[str] = ("formats", "compres
         raise InputError(
             "vLLM's CPU build answers with FP8 weights too slowly to be scored",
             where="release.formats",
-            hint="take fp8 out, score with evaluate.engine: transformers, or run where vLLM has a GPU",
+            hint="remove fp8, score with evaluate.engine: transformers, or run where vLLM has a GPU",
         )
     if importlib.util.find_spec("compressed_tensors") is None:
         raise MissingDependency(
-            "compressed weights are read with compressed-tensors",
+            "compressed-tensors, which reads compressed weights, is not installed",
             where="release.formats",
             hint="pip install compressed-tensors",
         )
@@ -75,7 +75,7 @@ def check_stop_rates(report: EvalReport, least: float) -> None:
             raise Refused(
                 f"stop rate {score.stop_rate:.3f} of {score.model} is below release.require.stop_rate {least}",
                 where="release.formats",
-                hint="take the format out of release.formats, or lower release.require.stop_rate knowingly",
+                hint="remove the format from release.formats, or lower release.require.stop_rate on purpose",
             )
 
 

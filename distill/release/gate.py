@@ -55,7 +55,7 @@ class Gate:
             raise Refused(
                 f"no-go, {action}: {reasons}",
                 where="release.require",
-                hint=f"train or measure more, or lower {fields} knowingly: nothing is evaluated again",
+                hint=f"train or evaluate more, or lower {fields} on purpose, which repeats no evaluation",
             )
 
 
@@ -87,7 +87,9 @@ def gate_of_release(folder: Path) -> Gate | None:
         return decide(require, evaluation)
     except (KeyError, TypeError) as error:
         where = str(folder / "evaluation.json")
-        raise InputError(f"not scores of an evaluation: {error!r}", where=where, hint="fetch it again") from None
+        raise InputError(
+            f"the file holds no scores of an evaluation: {error!r}", where=where, hint="download the release again"
+        ) from None
 
 
 def gate_of_run(run: Path) -> Gate | None:

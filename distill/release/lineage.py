@@ -181,7 +181,7 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise InputError(
-            f"the run's recipe cannot be read: {first}", where=str(run / "recipe.json"), hint="run it once more"
+            f"the run's recipe cannot be read: {first}", where=str(run / "recipe.json"), hint="run the recipe again"
         ) from error
     stages = current_artefacts(run)
     if "audit" in stages:

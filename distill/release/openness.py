@@ -77,4 +77,4 @@ def _time_of(epoch: str) -> dt.datetime:
         return dt.datetime.fromtimestamp(int(epoch), dt.UTC)
     except (ValueError, OverflowError, OSError):
         hint = "give whole seconds since 1970, or unset it"
-        raise InputError(f"{epoch!r} is no time", where="SOURCE_DATE_EPOCH", hint=hint) from None
+        raise InputError(f"{epoch!r} is not a time", where="SOURCE_DATE_EPOCH", hint=hint) from None

@@ -111,7 +111,7 @@ def _check_score(items: list[EvaluatedItem], card: Score) -> None:
     value = sum(verdict == "correct" for verdict in verdicts) / max(1, len(verdicts))
     if len(verdicts) != card.n * card.num_samples or abs(value - card.value) > 1e-6:
         raise Refused(
-            f"the recorded verdicts give {value:.6f} on {len(verdicts)} answers, evaluation.json says "
+            f"the recorded verdicts give {value:.6f} on {len(verdicts)} answers, but evaluation.json has "
             f"{card.value:.6f} on {card.n} problems"
         )
 

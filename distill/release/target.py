@@ -26,11 +26,13 @@ def release_folders(path: Path) -> list[Path]:
         raise InputError("there is no such folder", where=str(path), hint="give a run, or the release folder in it")
     if not (path / "ledger.jsonl").is_file() and not any(path.glob("*/ledger.jsonl")):
         hint = "give a run, or a release folder: `distill run` prints its path"
-        raise InputError(f"neither a release folder with a {CHECKSUMS} nor a run", where=str(path), hint=hint)
+        raise InputError(
+            f"the folder is neither a release (it has no {CHECKSUMS}) nor a run", where=str(path), hint=hint
+        )
     result = summary(find_run(path))
     folders = [Path(folder) for folder in (result["release"], result["data_release"]) if folder is not None]
     if not folders:
-        raise InputError("the run has no release yet", where=str(path), hint="run it to its end: distill run RECIPE")
+        raise InputError("the run has no release yet", where=str(path), hint="finish it with `distill run RECIPE`")
     return folders
 
 
@@ -44,7 +46,9 @@ def release_or_download(target: str, revision: str | None, into: Path | None) ->
     bare = target.removeprefix("datasets/")
     if Path(target).exists() or not is_hub_id(bare) or "/" not in bare:
         if revision is not None:
-            raise InputError("a folder has no revisions", where="--revision", hint="leave it out, or give NS/NAME")
+            raise InputError(
+                "a folder has no revisions", where="--revision", hint="leave it out, or give NS/NAME as the target"
+            )
         yield release_folders(Path(target))[0], None
         return
     if into is not None:

@@ -104,7 +104,7 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
         note = f"{failed:,} of {facts['rows_out']:,} requests failed"
         if (failure := facts.get("first_failure")) is not None:  # imported traces have none
             note += f", the first: {failure}"
-            note += "" if facts.get("stopped_by_budget") else " (--retry-failed asks for them again)"
+            note += "" if facts.get("stopped_by_budget") else " (--retry-failed sends them again)"
         notes.append(note)
     for name, share in (facts.get("teachers") or {}).items():
         if "problems" in share:
@@ -116,7 +116,7 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
         note = f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples"
         if facts.get("awaited") or facts.get("abandoned"):
             awaited, abandoned = facts.get("awaited", 0), facts.get("abandoned", 0)
-            note += f"; {awaited:,} requests were awaited before the limit, {abandoned:,} in flight then were given up"
+            note += f"; {awaited:,} requests were awaited before the limit, {abandoned:,} in flight then were abandoned"
         notes.append(note)
     if facts.get("other_models"):
         notes.append(f"other models answered: {', '.join(facts['other_models'])}")

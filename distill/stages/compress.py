@@ -106,5 +106,5 @@ class Compress(TrainingTables, Stage[FormatsFacts]):
             cut = list(itertools.islice((ids[:length] for ids in map(rendered, rows) if ids), most))
         if not cut:
             what = f"no training row can be rendered, and {kind} is calibrated on training rows"
-            raise Refused(what, where="release.formats", hint=f"take {kind} out")
+            raise Refused(what, where="release.formats", hint=f"remove {kind} from release.formats")
         return cut

@@ -80,8 +80,8 @@ class Curate(Stage[CurateFacts]):
             raise Refused(
                 f"no trace is left to train on; verdicts: {verdicts}",
                 where="stage curate",
-                hint="look at the traces with `distill report RUN`, then ask for more samples, change the teacher, "
-                "or the filters",
+                hint="look at the traces with `distill report RUN`, then draw more samples, or change the "
+                "teacher or the filters",
             )
         added = self._added_rows(waterfall[-1]["rows"])
         lines = [json_line(row) for rows in added.values() for row in rows]

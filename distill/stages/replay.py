@@ -87,9 +87,9 @@ class Replay(Stage[ReplayFacts]):
                 )
         if not rows:
             raise Refused(
-                f"the base ended none of {len(prompts)} answers by itself",
+                f"none of the base's {len(prompts)} answers stops at a stop token",
                 where="replay",
-                hint="raise replay.max_new_tokens, give other replay.prompts, or take an instruction-tuned base",
+                hint="raise replay.max_new_tokens, give other replay.prompts, or use an instruction-tuned base",
             )
         write_rows(ctx.out / REPLAY, rows)
         digest = hashlib.sha256(b"".join(map(json_line, rows))).hexdigest()

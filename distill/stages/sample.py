@@ -115,7 +115,7 @@ class Sample(Stage[SampleFacts]):
         chosen = [prompt for prompt in prompts if prompt.content_hash not in held_out]
         bad = [{"where": row.where, "reason": row.reason} for row in bad_rows]
         if not chosen:
-            raise InputError("every problem is also a held-out one", where="prompts", hint="set other evaluate.prompts")
+            raise InputError("every problem is held out", where="prompts", hint="choose other evaluate.prompts")
         if self.on_policy is not None:
             require_routes(self.on_policy.teachers, (prompt.trace_columns() for prompt in chosen))
 
@@ -126,14 +126,14 @@ class Sample(Stage[SampleFacts]):
             raise InputError(
                 f"the gold answer of problem {first} does not verify: {reason} ({len(wrong_golds)} such problems)",
                 where="prompts",
-                hint="mend the answers, or set on_bad_row to skip",
+                hint="correct the answers, or set on_bad_row to skip",
             )
         bad += [
             {"where": name, "reason": f"gold answer does not verify: {reason}"} for name, reason in wrong_golds.items()
         ]
         chosen = [prompt for prompt in chosen if prompt.id not in wrong_golds]
         if not chosen:
-            raise InputError("no problem is left", where="prompts", hint="see the reasons with on_bad_row: stop")
+            raise InputError("no usable problem", where="prompts", hint="set on_bad_row: stop to see the reasons")
         held_out_problems = len(prompts) - len(chosen) - len(wrong_golds)
 
         if self.selection_problems is not None:
@@ -243,7 +243,7 @@ def draw(
         notes.append(f"{failed:,} failed" if failed else "")
         if router.failure is not None:
             what = getattr(router.failure, "what", router.failure)
-            notes.append(f"ends when the requests in flight are answered: {what}")
+            notes.append(f"ends once the requests in flight are answered: {what}")
         ctx.progress(done, total, ", ".join(filter(None, notes)))
         if now - saved > _SAVE_SECONDS:
             saved = now
@@ -298,5 +298,5 @@ def _check_failures(summary: SampleSummary, largest_share: float, field: str) ->
         raise MissingDependency(
             f"{summary.failed:,} of {summary.rows:,} requests failed, the first: {summary.failure}",
             where=field,
-            hint=f"the same command asks for them again; raise {field} to go on without them",
+            hint=f"run the same command to send them again, or raise {field} to go on without them",
         )

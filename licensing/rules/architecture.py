@@ -52,36 +52,36 @@ _CONVERTED = re.compile(r"llama-?(?:fied|fy)", re.IGNORECASE)
 def architecture(ctx: AuditContext) -> Iterator[Finding]:
     """A configuration of another family than every base is of, by the base's own configuration or else by its name. A
     warning: weights can be converted from one form to another."""
-    stated = ctx.license_files.architecture if ctx.license_files else None
+    own = ctx.license_files.architecture if ctx.license_files else None
     names = " ".join((ctx.lineage.release, *(root.input.id for root in ctx.roots)))
-    if stated is None or _CONVERTED.search(names) or any(map(_DRAFT_HEAD.search, (names, *stated.classes))):
+    if own is None or _CONVERTED.search(names) or any(map(_DRAFT_HEAD.search, (names, *own.classes))):
         return
-    if not any(re.fullmatch(family.types, stated.model_type) for family in _FAMILIES):
+    if not any(re.fullmatch(family.types, own.model_type) for family in _FAMILIES):
         return  # an architecture of its own
     of_bases = [(root, family) for root in ctx.roots if (family := _family(ctx, root))]
     for _, family in of_bases:
-        converted = stated.model_type in _FORMS and any(stated.vocab_size in sizes for sizes in family.vocabulary)
-        if converted or re.fullmatch(family.types, stated.model_type):
+        converted = own.model_type in _FORMS and any(own.vocab_size in sizes for sizes in family.vocabulary)
+        if converted or re.fullmatch(family.types, own.model_type):
             return
     if of_bases:
         root, family = of_bases[0]
-        read = _architecture_of(ctx, root)
-        other = f"whose {read.file} says {read.text}" if read else f'whose family has model_type "{family.usual}"'
-        why = f"{stated.file} says {stated.text}, and the base that is named is {root.input.id}, {other}"
+        base = _architecture_of(ctx, root)
+        other = f"whose {base.file} says {base.text}" if base else f'whose family has model_type "{family.usual}"'
+        why = f"{own.file} says {own.text}, and the base that is named is {root.input.id}, {other}"
         fix = "name the base that the weights are of, or say on the card how they were converted"
-        code = f"W-BASE-CONTRADICTED:{stated.model_type}"
+        code = f"W-BASE-CONTRADICTED:{own.model_type}"
         yield finding(code, why, dependency=root, fix=fix, level="held", certainty="established")
 
 
 def _architecture_of(ctx: AuditContext, root: Dependency) -> Architecture | None:
-    read = ctx.upstream_files.get(root.input.id)
-    return read.architecture if read else None
+    files = ctx.upstream_files.get(root.input.id)
+    return files.architecture if files else None
 
 
 def _family(ctx: AuditContext, root: Dependency) -> _Family | None:
-    read = _architecture_of(ctx, root)
-    if read is not None:
-        return next((family for family in _FAMILIES if re.fullmatch(family.types, read.model_type)), None)
+    base = _architecture_of(ctx, root)
+    if base is not None:
+        return next((family for family in _FAMILIES if re.fullmatch(family.types, base.model_type)), None)
     name = root.input.id.rpartition("/")[2]
     for family in _FAMILIES:
         if re.search(rf"(?<![a-z])(?:{family.models})(?!{_SIZE})", name, re.IGNORECASE):

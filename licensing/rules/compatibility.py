@@ -48,10 +48,10 @@ def _level(declared: License) -> Level:
 
 def _added_exceptions(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:
     """An exception in the declaration that the upstream did not give: more permission than the releaser has."""
-    added = ", ".join(sorted(ctx.parsed_tag.exceptions - root.parsed.exceptions))
-    if added and license.terms:
-        code = f"V-RELICENSE-WEAKER:{license.label}->{declared.label} WITH {added}"
-        why = f"the declared license adds the exception {added}, which {root.input.id} does not give"
+    exceptions = ", ".join(sorted(ctx.parsed_tag.exceptions - root.parsed.exceptions))
+    if exceptions and license.terms:
+        code = f"V-RELICENSE-WEAKER:{license.label}->{declared.label} WITH {exceptions}"
+        why = f"the declared license adds the exception {exceptions}, which {root.input.id} does not give"
         fix = f"declare {license.card_tag} without the exception"
         yield finding(code, why, dependency=root, license=license, cite=license.copies.share_alike, fix=fix)
 
@@ -97,8 +97,8 @@ def _breaches_of(ctx: AuditContext, declared: License, license: License) -> Iter
     c, pair = license.copies, f"{license.label}->{declared.label}"
     cite = c.non_commercial or c.research_only or c.use_restrictions or c.share_alike or c.licence_copy
     weaker = license.non_commercial and not declared.non_commercial
-    dropped = bool(c.use_restrictions) and "use-restrictions" not in declared.terms
-    named = license.label in ctx.prose_labels
+    drops_restrictions = bool(c.use_restrictions) and "use-restrictions" not in declared.terms
+    is_in_prose = license.label in ctx.prose_labels
     custom = ctx.own(declared) or ctx.is_vendor(declared)
     if "share-alike" in license.terms and (declared.terms or custom):
         why = f"what is made from work under {license.name} has to be under the same; {declared.label} is another"
@@ -116,11 +116,11 @@ def _breaches_of(ctx: AuditContext, declared: License, license: License) -> Iter
             yield _Breach("V-NC-DROPPED", why, nc)
     elif "share-alike" in license.terms:
         pass  # reported above
-    elif declared.label in ctx.root_labels or (named and (custom or declared.non_commercial)):
+    elif declared.label in ctx.root_labels or (is_in_prose and (custom or declared.non_commercial)):
         why = f"{declared.label} is one of several licenses that govern; {license.label} is another"
         code = f"W-TAG-INCOMPLETE:{license.label}"
         yield _Breach(code, why, level="held")
-    elif declared.non_commercial or (license.terms == {"use-restrictions"} and not dropped):
+    elif declared.non_commercial or (license.terms == {"use-restrictions"} and not drops_restrictions):
         why = f"{declared.label} is no looser than {license.label}, whose terms still travel"
         if declared.non_commercial:
             yield _Breach("W-STRICTER-DECLARED", why, level="held")
@@ -134,7 +134,7 @@ def _breaches_of(ctx: AuditContext, declared: License, license: License) -> Iter
         why = f"the metadata says {declared.label}, the weights are under {license.label}"
         code = f"V-TAG-WRONG:{declared.label}!={license.label}"
         yield _Breach(code, why, c.licence_copy)
-    if dropped:
+    if drops_restrictions:
         why = f"{license.name} requires that its use restrictions are passed on; {declared.label} does not carry them"
         code = f"V-USE-RESTR-DROPPED:{license.label}"
         yield _Breach(code, why, c.use_restrictions)

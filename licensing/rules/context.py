@@ -657,8 +657,8 @@ def _at_repository(parsed: ParsedLicense, registered: License | None, own: tuple
         others = () if parsed.shared else tuple(entry for entry in parsed.licenses if not is_meant(entry))
         complete = registered.verified != "no" if parsed.shared else parsed.complete
         return replace(parsed, licenses=(registered, *others), complete=complete)
-    read = all(license.verified != "no" for license in own)
-    return replace(parsed, licenses=own, complete=read) if own else parsed
+    is_read = all(license.verified != "no" for license in own)
+    return replace(parsed, licenses=own, complete=is_read) if own else parsed
 
 
 def covers(declared: License, governing: License) -> bool:

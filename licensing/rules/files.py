@@ -31,8 +31,8 @@ def file_names(ctx: AuditContext) -> Iterator[Finding]:
             fix = f"ship the upstream LICENSE of {root.input.id}"
             code, cite = "W-AGREEMENT-COPY-NOT-SEEN", c.copyright_notice
             yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
-        read = ctx.upstream_files.get(root.input.id) if c.keep_notice_file else None
-        upstream = read.notice if read else None
+        files = ctx.upstream_files.get(root.input.id) if c.keep_notice_file else None
+        upstream = files.notice if files else None
         rule = c.notice or (c.keep_notice_file if upstream else None)
         if rule is None or notice_file or ctx.dataset:
             continue

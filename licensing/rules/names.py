@@ -13,8 +13,8 @@ from licensing.schema import License, Prefix
 def release_names(release: str) -> list[str]:
     """`owner/A (and B), renamed owner/C` -> [A, C]: without the owner and remarks in parentheses."""
     bare = re.sub(r"\([^()]*\)", " ", release)
-    split = r",?\s+(?:renamed(?: to)?|now|formerly|aka)\s+|[,;]\s+|\s+(?:and|or|&|/)\s+(?=\S+/\S)"
-    parts = re.split(split, bare)
+    separator = r",?\s+(?:renamed(?: to)?|now|formerly|aka)\s+|[,;]\s+|\s+(?:and|or|&|/)\s+(?=\S+/\S)"
+    parts = re.split(separator, bare)
     return [part.strip().rsplit("/", 1)[-1].strip() for part in parts if part.strip()]
 
 
@@ -74,11 +74,11 @@ def trademarks(ctx: AuditContext) -> Iterator[Finding]:
     """A name that uses a trademark which the license does not grant, as a word or a part of one in CamelCase
     (BigGemma). Describing the origin with it is allowed, and so is a prefix that the license requires."""
     names = release_names(ctx.lineage.release)
-    used: dict[str, list[str]] = {}  # by license: very many inputs can be under one
+    marks: dict[str, list[str]] = {}  # by license: very many inputs can be under one
     for root, license in ctx.upstream_licenses:
-        if license.id not in used:
-            used[license.id] = list(_marks_used(license, names))
-        for word in used[license.id]:
+        if license.id not in marks:
+            marks[license.id] = list(_marks_used(license, names))
+        for word in marks[license.id]:
             why = f'the license grants no right in the mark "{word}", and the name of the release uses it'
             fix = "use it only to say what the model was made from"
             code, cite = f"W-TRADEMARK:{word}", license.copies.no_marks
@@ -87,8 +87,8 @@ def trademarks(ctx: AuditContext) -> Iterator[Finding]:
 
 def _marks_used(license: License, names: list[str]) -> Iterator[str]:
     marks, rule = license.copies.no_marks, license.copies.name_prefix
-    coined = [name for name in names if not (rule and begins_with(name, rule.prefix) == "yes")]
+    own_names = [name for name in names if not (rule and begins_with(name, rule.prefix) == "yes")]
     for word in marks.words if marks else ():
         mark = re.compile(f"{WORD_BEGIN}{re.escape(word)}{WORD_END}", re.IGNORECASE)
-        if any(mark.search(name) for name in coined):
+        if any(mark.search(name) for name in own_names):
             yield word

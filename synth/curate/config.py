@@ -20,15 +20,20 @@ class FilterConfig(Section):
     """Which traces are dropped, in this order. A filter with the name of a label drops the traces that have it."""
 
     finished: bool = Field(True, description="Drop traces that were cut off or failed.")
-    correct: bool = Field(True, description="Drop traces that are not verified as correct; kind open passes.")
+    correct: bool = Field(
+        True, description="Drop traces that are not verified as correct; those of kind open are kept."
+    )
     truncated: bool = Field(False, description="Drop traces cut off at the token limit (part of `finished`).")
-    think: bool = Field(False, description="Drop think blocks that are missing, unclosed, doubled or empty.")
-    answer_mismatch: bool = Field(False, description="Drop answers that differ from that of the think block.")
-    language_mixing: bool = Field(False, description="Drop traces that change the language.")
+    think: bool = Field(False, description="Drop traces whose think block is missing, unclosed, doubled or empty.")
+    answer_mismatch: bool = Field(
+        False, description="Drop traces whose last boxed answer in the think block differs from that of the answer."
+    )
+    language_mixing: bool = Field(False, description="Drop traces that switch between languages.")
     languages: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="Keep only traces in these languages (of the answer, else of the thinking; ISO 639-1 codes).",
+        description="Keep only traces in these languages, as ISO 639-1 codes; the language of the answer counts, or of "
+        "the thinking where the answer has none.",
     )
     repetition: bool = Field(False, description="Drop traces that repeat themselves.")
     refusal: bool = Field(False, description="Drop refusals.")
@@ -37,15 +42,15 @@ class FilterConfig(Section):
         description="Drop traces in which the writer says who it is; with a persona, `persona.identity_talk` decides.",
     )
     suspect_gold: bool = Field(
-        False, description="Drop problems whose samples agree with each other and not with the gold answer."
+        False, description="Drop problems whose samples agree on another answer than the gold one."
     )
     secrets: bool = Field(False, description="Drop traces that hold keys or tokens of services.")
     personal_data: bool = Field(False, description="Drop traces that hold mail addresses, phone numbers and the like.")
-    broken_code: bool = Field(False, description="Drop answers with code that does not parse.")
+    broken_code: bool = Field(False, description="Drop traces with code that does not parse in the answer.")
     format: bool = Field(False, description="Drop traces that fail the format check of verify.format.")
     voted_gold: bool = Field(False, description="Drop traces whose gold answer was elected by verify.majority.")
     in_process: bool = Field(
-        False, description="Drop programs whose tests ran in the program's own process, where it can fake a pass."
+        False, description="Drop programs that were tested in their own process, where a program can fake a pass."
     )
     licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep only problems under these licenses.")
     min_tokens: int | None = Field(
@@ -59,15 +64,17 @@ class FilterConfig(Section):
         None,
         ge=0,
         le=1,
-        description="Drop traces of problems with a lower pass rate; problems without one, as of kind open, pass.",
+        description="Drop traces of problems with a lower pass rate; problems without a pass rate, such as kind open, "
+        "are kept.",
     )
     max_pass_rate: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Drop traces of problems with a higher pass rate; problems without one, as of kind open, pass.",
+        description="Drop traces of problems with a higher pass rate; problems without a pass rate, such as kind open, "
+        "are kept.",
     )
-    unique: bool = Field(True, description="Of traces of a problem with the same text keep one.")
+    unique: bool = Field(True, description="Keep one of the traces of a problem that have the same text.")
     near_duplicate_prompts: bool = Field(False, description="Keep one problem of each cluster of near duplicates.")
     near_duplicate_traces: bool = Field(False, description="Keep one trace of each cluster of near duplicates.")
 
@@ -103,15 +110,17 @@ class QuotaConfig(Section):
 
 
 class CurateConfig(Section):
-    filters: FilterConfig = Field(FilterConfig(), description="Which traces are dropped.")
+    filters: FilterConfig = Field(FilterConfig(), description="Filters that drop traces.")
     select: Literal["random", "shortest_correct", "longest", "diverse", "judge"] = Field(
-        "random", description="Which traces of a problem are kept, where it has more than max_traces_per_problem."
+        "random", description="Rule that selects among the traces of a problem with more than max_traces_per_problem."
     )
     max_traces_per_problem: int | None = Field(None, ge=1, description="Most traces of one problem.")
-    open_share: float | None = Field(None, gt=0, lt=1, description="At most this share of the rows is of kind open.")
+    open_share: float | None = Field(
+        None, gt=0, lt=1, description="Largest share of the rows that may be of kind open."
+    )
     quota: QuotaConfig | None = Field(None, description="Composition of the data set by source and difficulty.")
-    max_traces: int | None = Field(None, ge=1, description="At most this many training traces in all.")
-    max_total_tokens: int | None = Field(None, ge=1, description="At most this many tokens of traces in all.")
+    max_traces: int | None = Field(None, ge=1, description="Most training traces in all.")
+    max_total_tokens: int | None = Field(None, ge=1, description="Most tokens of training traces in all.")
     order: Literal["problem", "difficulty"] = Field(
         "problem",
         description="Order of the training rows. problem: by problem; difficulty: problems with the highest pass rate"
@@ -119,10 +128,13 @@ class CurateConfig(Section):
     )
     control_arm: bool = Field(
         False,
-        description="Also draw as many unverified traces of like lengths and difficulties, to train a control student.",
+        description="Whether to draw as many unverified traces of similar length and difficulty, and train a control "
+        "student on them.",
     )
     ablation: FilterName | None = Field(
-        None, description="Also select two data sets that differ in this filter, equal in size and difficulty."
+        None,
+        description="Filter by name: two more data sets are selected, with it and without it, equal in size and "
+        "difficulty.",
     )
     seed: int = Field(0, description="Seed of all random choices of traces.")
 

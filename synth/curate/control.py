@@ -89,14 +89,14 @@ def draw_control(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> Control
 
 def _fill(db: duckdb.DuckDBPyConnection, columns: str) -> None:
     """Add rows of the pool until each cell of ``columns`` has as many as in the training set, or no more are left."""
-    drawn = "SELECT trace_row FROM arm_control"
-    free = f"FROM pool WHERE trace_row NOT IN ({drawn})"
+    in_arm = "SELECT trace_row FROM arm_control"
+    free = f"FROM pool WHERE trace_row NOT IN ({in_arm})"
     db.sql(
         "INSERT INTO arm_control SELECT trace_row FROM "
         f"(SELECT trace_row, cell, row_number() OVER (PARTITION BY cell ORDER BY rank) AS place FROM "
         f"(SELECT trace_row, ({columns},) AS cell, rank {free})) JOIN "
         f"(SELECT cell, sum(n) AS n FROM (SELECT ({columns},) AS cell, 1 AS n FROM training UNION ALL "
-        f"SELECT ({columns},), -1 FROM pool WHERE trace_row IN ({drawn})) GROUP BY cell) USING (cell) WHERE place <= n"
+        f"SELECT ({columns},), -1 FROM pool WHERE trace_row IN ({in_arm})) GROUP BY cell) USING (cell) WHERE place <= n"
     )
 
 

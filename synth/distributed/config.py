@@ -28,40 +28,57 @@ class RayEngine(Section):
         1, ge=1, description="Number of engines; sampling begins with the first one, and others may join."
     )
     min_replicas: int = Operational(
-        1, ge=1, description="Fewer live replicas for `start_timeout_s` end the run, which can be resumed."
+        1,
+        ge=1,
+        description="Least number of live replicas; with fewer for `start_timeout_s` seconds the run ends, and can be "
+        "resumed.",
     )
     start_timeout_s: float = Operational(
-        1800, gt=0, description="Seconds with fewer than `min_replicas` live ones before the run ends."
+        1800, gt=0, description="Seconds with fewer than `min_replicas` live replicas before the run ends."
     )
     nodes_per_replica: int | None = Operational(
         None,
         ge=1,
-        description="Nodes that share an engine equally (kind vllm). Absent: the fewest whose GPUs hold it.",
+        description="Number of nodes that one engine spans, with equally many GPUs on each (kind vllm); absent: the "
+        "fewest that have enough GPUs.",
     )
     gpus_per_replica: float | None = Operational(
-        None, ge=0, description="Absent: the teacher's parallel sizes multiplied where the cluster has GPUs, else 0."
+        None,
+        ge=0,
+        description="GPUs of one replica; absent: the product of the teacher's parallel sizes where the cluster has "
+        "GPUs, else 0.",
     )
     cpus_per_replica: float | None = Operational(
         None,
         ge=0,
-        description="Absent: 1 a node; for a model on a cluster without GPUs, all cores of its smallest node.",
+        description="CPU cores of one replica; absent: 1 for each of its nodes, or, for a model on a cluster without "
+        "GPUs, all cores of the smallest node.",
     )
     resources: dict[str, float] = Operational(
-        default_factory=dict, description="Custom Ray resources, by name, on each of its nodes."
+        default_factory=dict,
+        description="Custom Ray resources that a replica takes on each of its nodes: name -> amount.",
     )
     max_restarts: int = Operational(
         8,
         ge=0,
-        description="Restarts of a replica without a completed request before it is abandoned, deaths of nodes aside.",
+        description="Restarts of a replica without a completed request before it is abandoned; those after the loss of "
+        "a node do not count.",
     )
     max_deaths: int = Operational(
-        4, ge=2, description="Replicas that die on one request before it is an error row, deaths of nodes aside."
+        4,
+        ge=2,
+        description="Crashes of replicas on one request before it becomes an error row; the loss of a node does not "
+        "count.",
     )
 
     nodes: int | None = Operational(
-        None, ge=1, description="Nodes of the cluster, so that `distill check` finds what cannot be placed."
+        None,
+        ge=1,
+        description="Number of nodes of the cluster, from which `distill check` finds replicas that cannot be placed.",
     )
-    gpus_per_node: float | None = Operational(None, ge=0, description="GPUs of each node; beside `nodes`.")
+    gpus_per_node: float | None = Operational(
+        None, ge=0, description="Number of GPUs of each node; set together with `nodes`."
+    )
 
     @model_validator(mode="after")
     def check_replicas(self) -> RayEngine:

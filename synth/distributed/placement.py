@@ -43,7 +43,9 @@ def nodes_of(engine: RayEngine, teacher: TeacherConfig, gpus_per_node: float | N
             "parallel sizes, or engine.nodes_per_replica"
         )
     if engine.gpus_per_replica is not None and gpus / nodes > 1 and gpus % nodes:
-        raise ValueError(f"{gpus:g} GPUs on {_count(nodes, 'node')} are not whole ones: change engine.gpus_per_replica")
+        raise ValueError(
+            f"{gpus:g} GPUs on {_count(nodes, 'node')} cannot be divided evenly: change engine.gpus_per_replica"
+        )
     if nodes == 1 or isinstance(teacher, FakeTeacher):
         return nodes
     if not isinstance(teacher, VllmTeacher):

@@ -21,27 +21,33 @@ class DecontaminateConfig(Section):
 
     against: tuple[str | HubPrompts, ...] = Field(
         (),
-        description="Test sets: jsonl files, hub ids (split test), or {kind: hub, ...} for another split or other "
+        description="Test sets: files of rows, hub ids (split test), or {kind: hub, ...} for another split or other "
         "columns.",
     )
-    responses: bool = Field(False, description="Also look for test items in the text of the traces.")
+    responses: bool = Field(False, description="Whether the text of the traces is searched for test items, too.")
 
 
 class LabelConfig(Section):
     """What is measured on every trace. A label has a switch here only where it costs time; `curate` has the filters."""
 
     workers: int = Operational(2, ge=1, description="Number of worker processes.")
-    timeout_s: float = Field(30.0, gt=0, description="CPU seconds a trace; after that it has no labels but a reason.")
-    memory_mb: int = Field(8192, ge=512, description="Address space of one worker, in MiB; on Linux only.")
+    timeout_s: float = Field(
+        30.0, gt=0, description="CPU seconds for one trace; a slower one gets no labels, and a reason."
+    )
+    memory_mb: int = Field(
+        8192, ge=512, description="Memory limit of one worker, in MiB of address space; on Linux only."
+    )
     languages: tuple[Language, ...] | None = Field(
         ("ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "uk", "vi", "zh"),
         min_length=2,
-        description="Languages to tell apart, as ISO 639-1 codes; null: no language labels. More of them take longer "
-        "and err more.",
+        description="Languages that are distinguished, as ISO 639-1 codes; null: no language labels. More languages "
+        "take longer and cause more errors.",
     )
-    secrets: bool = Field(True, description="Look for keys and tokens of services, and for personal data.")
+    secrets: bool = Field(
+        True, description="Whether traces are searched for keys and tokens of services, and for personal data."
+    )
     near_duplicates: NearDuplicatesConfig | None = Field(
-        NearDuplicatesConfig(), description="How near duplicates of prompts and traces are found; null: not at all."
+        NearDuplicatesConfig(), description="Search for near duplicates among prompts and among traces; null: none."
     )
     decontaminate: DecontaminateConfig = Field(
         DecontaminateConfig(), description="Test sets that must not be trained on."

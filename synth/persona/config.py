@@ -21,9 +21,11 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 class PersonaDetails(Section):
     """What the persona may say about itself. Training rows state only what is set here."""
 
-    cutoff: Text | None = Field(None, description="Knowledge cutoff, as the model should say it: June 2025.")
-    license: Text | None = Field(None, description="License of the weights, as the model should say it.")
-    contact: Text | None = Field(None, description="Where people reach the maker: an address of a page or a mailbox.")
+    cutoff: Text | None = Field(
+        None, description="Knowledge cutoff in the words that the model should use, such as June 2025."
+    )
+    license: Text | None = Field(None, description="License of the weights in the words that the model should use.")
+    contact: Text | None = Field(None, description="Web page or mail address at which the maker can be reached.")
     base_model: Text | None = Field(
         None, description="Name of the base model, for questions about it; in a run the recipe's base if absent."
     )
@@ -37,14 +39,11 @@ class RewriterConfig(AuxiliaryModel):
 
     role: ClassVar[str] = "rewriter"
     teacher: TeacherConfig = Field(
-        description="The model; any kind but offline, the recipe's teacher or another. In the lineage it is a "
-        "reformatter."
+        description="Teacher section of the rewriter; any kind but offline. Its role in the lineage is reformatter."
     )
-    max_new_tokens: int = Field(
-        1024, ge=1, description="Most tokens of one rewritten sentence, with the thinking before it."
-    )
+    max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one rewritten sentence, thinking included.")
     budget: BudgetConfig | None = Field(
-        None, description="Limits of the rewriter's requests; traces that it does not reach are dropped."
+        None, description="Limits of the rewriter's requests; traces that it cannot rewrite within them are dropped."
     )
 
 
@@ -55,35 +54,45 @@ class PersonaConfig(Section):
     """
 
     name: Text = Field(description="Name of the student.")
-    maker: Text = Field(description="Who made it.")
+    maker: Text = Field(description="Name of the person or organisation that made the student.")
     system: Text | dict[Language, Text] = Field(
         description="Default system prompt: one text, or one by language, of which the first goes into the template.",
     )
     policy: Literal["replace", "compose"] = Field(
         "replace",
-        description="What a caller's own system message does. replace: it stands in place of the persona's; compose: "
-        "it follows it.",
+        description="Effect of a caller's own system message. replace: it replaces the persona's; compose: it follows "
+        "the persona's.",
     )
     languages: tuple[Language, ...] = Field(
         (), description="Languages of training rows and probes; those of `system` if absent, else English."
     )
-    tone: Text | None = Field(None, description="How it speaks of itself: one adjective or two, for the card.")
+    tone: Text | None = Field(
+        None,
+        description="Tone in which the student speaks of itself, one or two adjectives; a note in the recipe that no "
+        "stage reads.",
+    )
     forbidden_claims: tuple[Text, ...] = Field(
-        (), description="Phrases that no answer may hold; a probe counts each as a leak."
+        (), description="Phrases that no answer may contain; a probe counts each as a leak."
     )
     facts: PersonaDetails = Field(
         PersonaDetails(), description="What the persona may say about itself beside its name and maker."
     )
     identity_talk: Literal["drop", "rewrite", "keep"] = Field(
-        "drop", description="Traces in which a teacher says who it is: left out, rewritten to the persona, or kept."
+        "drop",
+        description="Handling of traces in which a teacher says who it is: drop them, rewrite them to the persona, or "
+        "keep them.",
     )
     rewriter: RewriterConfig | None = Field(
-        None, description="A model for the traces that rules cannot rewrite, with identity_talk: rewrite."
+        None,
+        description="Model that rewrites what rules cannot, with identity_talk: rewrite; absent: such traces are "
+        "dropped.",
     )
     rows: int = Field(
-        200, ge=0, description="Number of training rows about its identity; 0: only the chat template says who it is."
+        200,
+        ge=0,
+        description="Number of training rows about the student's identity; 0: only the chat template states it.",
     )
-    thinking: bool = Field(True, description="Whether the answers in these rows have a think block.")
+    thinking: bool = Field(True, description="Whether the answers in the identity rows have a think block.")
     max_share: float = Field(0.25, gt=0, lt=1, description="Largest share of identity rows among all training rows.")
 
     @model_validator(mode="after")

@@ -95,8 +95,8 @@ def find_identity(text: str, *, own: Sequence[str] = (), about_identity: bool = 
     if not _name_pattern().search(lowered) and not _DATED.search(lowered):
         return []
     lowered = _without(lowered, own)
-    spoken = lowered if about_identity else _own_speech(lowered)
-    symbols, mentions = _with_symbols(spoken, text)
+    speech = lowered if about_identity else _own_speech(lowered)
+    symbols, mentions = _with_symbols(speech, text)
     claims: dict[tuple[str, int], Claim] = {}
     for sentence in _SENTENCE.finditer(symbols):
         if not _WORTH_READING.search(sentence[0]):
@@ -242,12 +242,12 @@ def _claims(
     sentence: re.Match[str], symbols: str, mentions: Sequence[_Mention], text: str, about_identity: bool
 ) -> Iterator[Claim]:
     content = sentence[0]
-    spoken = [language for language in languages() if pattern(language, "cue").search(content)]
+    cue_languages = [language for language in languages() if pattern(language, "cue").search(content)]
     inside = mentions[
         bisect_left(mentions, sentence.start(), key=_place) : bisect_left(mentions, sentence.end(), key=_place)
     ]
     if inside:
-        for language in spoken:
+        for language in cue_languages:
             for kind in _NAMING:
                 for match in pattern(language, kind).finditer(content):
                     end = max(match[0].rfind(symbol) for symbol in _SYMBOLS) + match.start()
@@ -256,10 +256,10 @@ def _claims(
                         continue
                     if not (about_identity or _is_meant(mention, kind, match[0], language, inside, symbols)):
                         continue
-                    written = text[mention.start : mention.end]
-                    yield Claim(kind, written, mention.name.maker, mention.start, mention.end, language)
+                    name = text[mention.start : mention.end]
+                    yield Claim(kind, name, mention.name.maker, mention.start, mention.end, language)
     if _DATED.search(content):
-        for language in spoken:
+        for language in cue_languages:
             for match in pattern(language, "cutoff").finditer(content):
                 if not _is_undone(language, content, match.start(), match.end() - 1):
                     start, end = (_in_text(sentence.start() + at, mentions) for at in (match.start(), len(content)))

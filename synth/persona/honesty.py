@@ -84,10 +84,10 @@ def dishonest_instruction(text: str, origins: Iterable[str] = ()) -> str | None:
     """The first sentence of a persona's text that tells the model to deny being an AI, or not to say what it was made
     from; None where there is none. ``origins``: names of its base model and teachers, with or without an owner."""
     names = [re.escape(part) for name in origins for part in {name, name.rpartition("/")[2]} if part]
-    hidden = re.compile("|".join([_MACHINE, _ORIGIN, *names]), re.IGNORECASE)
+    subject = re.compile("|".join([_MACHINE, _ORIGIN, *names]), re.IGNORECASE)
     hide = re.compile("|".join(_HIDE.values()), re.IGNORECASE)
     denial = re.compile("|".join(_DENIALS), re.IGNORECASE)
     for sentence in _SENTENCE.findall(text):
-        if denial.search(sentence) or (hide.search(sentence) and hidden.search(sentence)):
+        if denial.search(sentence) or (hide.search(sentence) and subject.search(sentence)):
             return str(sentence.strip())
     return None

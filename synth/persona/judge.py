@@ -62,8 +62,8 @@ def judge_answer(
         persona: Who the model is.
         caller_name: The name that a caller's own system message gives the model, which is as right as the persona's.
     """
-    judged = None if thinking is None or not thinking.strip() else _judge(thinking, persona, caller_name)
-    return Judgement(judged, _judge(answer, persona, caller_name))
+    of_thinking = None if thinking is None or not thinking.strip() else _judge(thinking, persona, caller_name)
+    return Judgement(of_thinking, _judge(answer, persona, caller_name))
 
 
 def _judge(text: str, persona: PersonaConfig, caller_name: str | None) -> PartJudgement:

@@ -33,7 +33,7 @@ class Probe:
 
 def probes(persona: PersonaConfig, languages: Sequence[str] | None = None) -> list[Probe]:
     """Every probe in these languages (all of probes.yaml without any), family by family, without a system message."""
-    chosen = []
+    result = []
     for family, wordings in load("probes.yaml").items():
         for key, turns in wordings.items():
             language = key.partition("/")[0]
@@ -46,8 +46,8 @@ def probes(persona: PersonaConfig, languages: Sequence[str] | None = None) -> li
                     }
                     for number, text in enumerate(texts)
                 )
-                chosen.append(Probe(f"{family}/{key}", family, family.partition("/")[0], language, messages))
-    return chosen
+                result.append(Probe(f"{family}/{key}", family, family.partition("/")[0], language, messages))
+    return result
 
 
 def select_probes(

@@ -14,15 +14,26 @@ from synth.section import OnBadRow, Operational, ProblemKind, Section
 
 class _PromptSource(Section):
     license: str | None = Field(None, description="License of rows that do not carry their own `license`.")
-    on_bad_row: OnBadRow = Field("stop", description="A broken row stops the run, or is skipped into bad_rows.jsonl.")
-    limit: int | None = Field(None, ge=1, description="Take N good problems: the first, or any N with `seed`.")
+    on_bad_row: OnBadRow = Field(
+        "stop",
+        description="Handling of a broken row. stop: the run ends; skip: the row goes to bad_rows.jsonl with its "
+        "reason.",
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Number of problems to take, broken rows aside: the first ones, or random ones with `seed`; "
+        "absent: all.",
+    )
 
 
 class _PresetSource(RowMapping):
     """Rows of a data set, by a preset or by fields of the recipe."""
 
     preset: str | None = Field(
-        None, description="Name of a public data set; fills the fields that are left out. `distill recipes --presets`."
+        None,
+        description="Name of a public data set, which sets the fields that are left out; `distill recipes --presets` "
+        "lists them.",
     )
 
     @model_validator(mode="before")
@@ -34,24 +45,26 @@ class _PresetSource(RowMapping):
 class _HubSource(_PresetSource):
     """Where a data set of the hub is, or a local folder of Parquet or JSON files."""
 
-    dataset: str = Field("", description="Hub id (owner/name) or a local folder; a preset knows its own.")
-    subset: str | None = Field(None, description="The data set's configuration name.")
+    dataset: str = Field("", description="Hub id (owner/name) or local folder of the data set; a preset sets it.")
+    subset: str | None = Field(None, description="Configuration name of the data set.")
     split: str = Field("train", description="Split of the data set.")
     files: tuple[str, ...] = Field(
-        (), description="Files of the data set to read, where `datasets` does not open it by subset and split."
+        (), description="Files of the data set to read, for one that `datasets` does not open by subset and split."
     )
     revision: str | None = Field(None, description="Commit of the data set; pin it for a release.")
     streaming: bool = Operational(
-        False, description="Read rows as they come, without a copy of the data set on this disk."
+        False, description="Whether rows are read as they arrive, without a copy of the data set on this disk."
     )
 
 
 class _PromptRows(_PromptSource, _PresetSource):
     source: str | None = Field(
-        None, description="Value of `source` for rows that have none; if absent the name of the file or data set."
+        None, description="Value of `source` for rows without one; absent: the name of the file or data set."
     )
     row_kind: ProblemKind | None = Field(
-        None, description="Value of `kind` for rows that have none; of the hub: math if absent."
+        None,
+        description="Value of `kind` for rows without one; absent: math for kind hub, while in a file such a row is "
+        "broken.",
     )
     seed: int | None = Field(None, description="Seed of a random choice of `limit` problems; absent: the first ones.")
 
@@ -66,7 +79,7 @@ class JsonlPrompts(_PromptRows):
     """Problems from a file of rows: JSON lines or a JSON array (gzip is fine), or Parquet."""
 
     kind: Literal["jsonl"] = "jsonl"
-    path: str = Field(description="The file; relative paths are relative to the working folder.")
+    path: str = Field(description="File of rows: JSON lines, a JSON array or Parquet; relative to the working folder.")
 
     @property
     def data_source(self) -> str:
@@ -99,7 +112,7 @@ class ReasoningGymPrompts(_PromptSource):
     config: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the task by name, as reasoning-gym documents them."
     )
-    size: int = Field(ge=1, description="How many items to generate, before duplicates are dropped.")
+    size: int = Field(ge=1, description="Number of items to generate, before duplicates are dropped.")
     seed: int = Field(0, description="Seed of the items.")
     license: str | None = "apache-2.0"
 
@@ -110,16 +123,22 @@ class ImportedTraces(_HubSource):
     source: Literal["traces"] = "traces"
     path: str | None = Field(None, description="File of rows: JSON lines, a JSON array, or Parquet; gzip is fine.")
     license: str | None = Field(None, description="License of rows that do not carry their own `license`.")
-    row_kind: ProblemKind | None = Field(None, description="Value of `kind` for rows that have none.")
+    row_kind: ProblemKind | None = Field(None, description="Value of `kind` for rows without one.")
     traces: tuple[dict[str, Value], ...] = Field(
         (),
-        description="Where the traces of a row stand, one entry a trace: response, thinking, model, finish_reason, "
-        "prompt_tokens, completion_tokens, and any other key for what the set says of it. Lists give several traces.",
+        description="Paths of the traces in a row, one entry a trace: response, thinking, model, finish_reason, "
+        "prompt_tokens, completion_tokens, and any other key that the data set states of it. Paths of "
+        "lists give several traces. Absent: the row is one trace.",
     )
     trace_where: dict[str, Condition | None] = Field(
-        default_factory=dict, description="Key of `traces` -> condition as in `where`; the other traces are counted."
+        default_factory=dict,
+        description="Key of `traces` -> condition, as in `where`; traces that do not meet it are left out and counted.",
     )
-    on_bad_row: OnBadRow = Field("stop", description="A broken row stops the run, or is skipped into bad_rows.jsonl.")
+    on_bad_row: OnBadRow = Field(
+        "stop",
+        description="Handling of a broken row. stop: the run ends; skip: the row goes to bad_rows.jsonl with its "
+        "reason.",
+    )
 
     @property
     def data_source(self) -> str:

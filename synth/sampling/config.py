@@ -23,19 +23,24 @@ class AdaptiveBounds(Section):
 
     target_correct: int = Field(2, ge=1, description="Correct, finished samples that each problem should get.")
     max_samples: int = Field(16, ge=1, description="Most samples of a problem.")
-    first: int | None = Field(None, ge=1, description="Samples of a problem drawn at once; `target_correct` if absent.")
+    first: int | None = Field(
+        None,
+        ge=1,
+        description="Samples of a problem that are requested before any verdict; `target_correct` if absent.",
+    )
     suspect_after: int | None = Field(
         4,
         ge=2,
-        description="Samples that agree while none matches the gold, for the label suspect_gold.",
+        description="Number of samples that agree on another answer than the gold one, at which a problem stops as "
+        "`suspect_gold`; null: never.",
     )
     min_chance: float | None = Field(
         None,
         gt=0,
         lt=1,
         exclude_if=lambda value: value is None,  # so that keys are those of older releases
-        description="A solved problem gets no further sample once the chance that it is correct, (correct + 1) / "
-        "(judged + 2), is below this.",
+        description="Least chance that the next sample is correct, estimated as (correct + 1) / (judged + 2); a solved "
+        "problem below it gets no further sample.",
     )
 
     def is_enough(self, judged: int, correct: int, before: int = 0) -> bool:
@@ -70,8 +75,8 @@ class CascadePolicy(Section):
 
     kind: Literal["cascade"] = "cascade"
     steps: tuple[AdaptiveBounds, ...] = Field(
-        description="One a teacher, in their order: the fields below. `target_correct` counts the correct samples of "
-        "the teachers before, too.",
+        description="Bounds of each teacher, in the order of the teachers. `target_correct` includes the correct "
+        "samples of earlier teachers.",
     )
 
     @property
@@ -90,7 +95,7 @@ class TokenPrice(Section):
     """What one teacher's tokens cost, in the currency of the budget."""
 
     per_million_tokens: float = Field(0.0, ge=0, description="Price of a million generated tokens, thinking included.")
-    per_million_prompt_tokens: float = Field(0.0, ge=0)
+    per_million_prompt_tokens: float = Field(0.0, ge=0, description="Price of a million prompt tokens.")
 
 
 class BudgetConfig(Section):
@@ -101,24 +106,28 @@ class BudgetConfig(Section):
     """
 
     tokens: int | None = Field(None, ge=1, description="Limit of generated tokens, without those of escalations.")
-    hours: float | None = Field(None, gt=0, description="Limit of wall hours of sampling, over all resumed runs.")
+    hours: float | None = Field(
+        None, gt=0, description="Limit of wall-clock hours of sampling, summed over resumed runs."
+    )
     gpus: int = Field(0, ge=0, description="Accelerators that sampling occupies, for `gpu_hours` and their price.")
-    gpu_hours: float | None = Field(None, gt=0)
+    gpu_hours: float | None = Field(
+        None, gt=0, description="Limit of accelerator hours: wall-clock hours times `gpus`."
+    )
     drain_s: float = Operational(
         0.0,
         ge=0,
-        description="So many seconds before a limit of time no request is sent any more: those in flight are awaited "
-        "until the limit; after SIGINT or SIGTERM so many seconds at most.",
+        description="Drain time in seconds before a time limit: no request is sent, and those in flight are awaited. "
+        "Also the longest wait after SIGINT or SIGTERM.",
     )
     money: float | None = Field(None, gt=0, description="Limit of the cost, in the currency of the prices.")
     price_per_million_tokens: float = Field(
         0.0, ge=0, description="Price of a million generated tokens, thinking included."
     )
-    price_per_million_prompt_tokens: float = Field(0.0, ge=0)
-    price_per_gpu_hour: float = Field(0.0, ge=0)
+    price_per_million_prompt_tokens: float = Field(0.0, ge=0, description="Price of a million prompt tokens.")
+    price_per_gpu_hour: float = Field(0.0, ge=0, description="Price of one accelerator for an hour.")
     prices: dict[str, TokenPrice] = Field(
         default_factory=dict,
-        description="Of a mixture, by teacher; one that is not here has the prices above.",
+        description="Token prices by teacher of a mixture; a teacher without an entry has the prices above.",
     )
 
     def key_fields(self) -> dict[str, Any]:
@@ -152,8 +161,15 @@ class BudgetConfig(Section):
 class EscalateConfig(Section):
     """One more request with a larger limit for traces that were cut off at `max_new_tokens`."""
 
-    max_new_tokens: int = Field(ge=1, description="The larger limit, of the whole trace.")
-    tokens: int | None = Field(None, ge=1, description="A separate budget: tokens generated for escalations.")
+    max_new_tokens: int = Field(
+        ge=1, description="Most tokens of the whole trace after the second request; more than `sample.max_new_tokens`."
+    )
+    tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Limit of the tokens generated for escalations, which `budget.tokens` does not count; absent: no "
+        "limit.",
+    )
 
 
 PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0}  # of greedy decoding too, and where each is off
@@ -166,16 +182,21 @@ class SamplingOptions(Section):
     Names and meaning are vLLM's. Those that are absent are in no key and no request.
     """
 
-    temperature: float = Field(ge=0)
-    top_k: int | None = Field(None, ge=1, description="Draw from the most probable tokens only.")
+    temperature: float = Field(ge=0, description="Sampling temperature; 0: greedy decoding.")
+    top_k: int | None = Field(None, ge=1, description="Number of most probable tokens to draw from; absent: all.")
     min_p: float | None = Field(
-        None, ge=0, le=1, description="Least probability of a token, as a share of the most probable one's."
+        None,
+        ge=0,
+        le=1,
+        description="Least probability of a token, as a share of the most probable token's; absent: no limit.",
     )
     repetition_penalty: float | None = Field(
-        None, gt=0, description="Over 1: tokens of prompt and answer become less probable."
+        None,
+        gt=0,
+        description="Penalty on tokens that occur in the prompt or the answer: above 1 they become less probable.",
     )
     presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Over 0: tokens of the answer become less probable."
+        None, ge=-2, le=2, description="Penalty on tokens that occur in the answer: above 0 they become less probable."
     )
 
     @property
@@ -203,24 +224,24 @@ class TeacherSampling(SamplingOptions):
     """Samples of the teacher: `num_samples` of every problem, or as many as another `policy` decides by verdicts."""
 
     source: Literal["teacher"] = "teacher"
-    num_samples: int = Field(4, ge=1, description="Samples of every problem, with the fixed policy.")
-    temperature: float = Field(0.7, ge=0)
+    num_samples: int = Field(4, ge=1, description="Number of samples of each problem with policy.kind: fixed.")
+    temperature: float = Field(0.7, ge=0, description="Sampling temperature; 0: greedy decoding.")
     temperatures: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (),
-        description="Temperatures by sample index, in place of `temperature`; the last one is that of all further "
-        "samples.",
+        description="Temperature of each sample of a problem, by index, in place of `temperature`; the last one is "
+        "used for all further samples.",
     )
     top_p: float = Field(
         1.0, gt=0, le=1, description="Nucleus sampling: draw from the most probable tokens of this total probability."
     )
     max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer, thinking included.")
-    seed: int = 0
+    seed: int = Field(0, description="Seed of sampling; each request derives its own from it.")
     logprobs: int | None = Field(
         None,
         ge=1,
         exclude_if=lambda value: value is None,  # so that keys are those of older releases
-        description="Keep the log-probabilities of so many tokens, the most probable ones, beside each token of an "
-        "answer.",
+        description="Number of most probable tokens whose log-probabilities are stored for each token of an answer; "
+        "absent: none are stored.",
     )
     policy: Annotated[FixedPolicy | AdaptivePolicy | CascadePolicy, Field(discriminator="kind")] = FixedPolicy()
     budget: BudgetConfig | None = None
@@ -229,16 +250,16 @@ class TeacherSampling(SamplingOptions):
         0.1,
         ge=0,
         le=1,
-        description="Largest share of samples whose request failed with which sampling is finished. With more, the run "
-        "ends, and the same command asks for them again.",
+        description="Largest share of failed requests with which sampling counts as finished; with more the run ends, "
+        "and the same command sends them again.",
     )
 
     retry_failed: bool = Operational(
-        False, description="The same command also asks again for what failed in a finished stage."
+        False, description="Whether the failed requests of a finished stage are sent again."
     )
     reuse: tuple[str, ...] = Operational(
         (),
-        description="Run directories or merged logs whose samples are taken over where they answer the same requests.",
+        description="Run directories or merged logs whose answers to identical requests are reused.",
     )
 
     def key_fields(self) -> dict[str, Any]:
@@ -286,7 +307,7 @@ class TeacherSampling(SamplingOptions):
             instead = "max_samples of each of policy.steps" if steps else "policy.max_samples"
             raise ValueError(f"num_samples is for policy.kind: fixed; set {instead} instead")
         if self.escalate is not None and self.escalate.max_new_tokens <= self.max_new_tokens:
-            raise ValueError("escalate.max_new_tokens must be more than max_new_tokens: the same limit cuts again")
+            raise ValueError("escalate.max_new_tokens must be more than max_new_tokens: raise it")
         return self
 
 
@@ -294,11 +315,11 @@ class AuxiliaryModel(Section):
     """A model that a stage asks questions of its own (``synth.sampling.auxiliary_model``): a judge, a rewriter."""
 
     role: ClassVar[str]
-    teacher: TeacherConfig = Field(description="The model; any kind but offline.")
+    teacher: TeacherConfig = Field(description="Teacher section of the model; any kind but offline.")
     max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer, thinking included.")
-    temperature: float = Field(0.0, ge=0)
-    seed: int = 0
-    budget: BudgetConfig | None = None
+    temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
+    seed: int = Field(0, description="Seed of sampling.")
+    budget: BudgetConfig | None = Field(None, description="Limits of the model's requests.")
 
     @property
     def sampling(self) -> TeacherSampling:
@@ -314,7 +335,7 @@ class AuxiliaryModel(Section):
     @model_validator(mode="after")
     def check_it_can_answer(self) -> Self:
         if isinstance(self.teacher, OfflineTeacher):
-            raise ValueError(f"an offline teacher generates nothing: give the {self.role} another kind")
+            raise ValueError(f"teacher.kind: an offline teacher generates nothing: give the {self.role} another kind")
         if "seed" in getattr(self.teacher, "engine_args", {}):
             raise ValueError(f"teacher.engine_args.seed: set {self.role}.seed instead")
         room = getattr(self.teacher, "max_model_len", None)

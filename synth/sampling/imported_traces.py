@@ -226,7 +226,7 @@ def _traces(
         return problem, [trace]
     traces = [trace for entry in config.traces for trace in _aligned(entry, row) if trace["response"] not in (None, "")]
     if not traces:
-        raise ValueError("there is no trace in it")
+        raise ValueError("the row has no trace: `traces` gives no response")
     taken = []
     for trace in traces:
         conditions = config.trace_where.items()
@@ -247,7 +247,7 @@ def _aligned(entry: Mapping[str, Value], row: Mapping[str, Any]) -> list[dict[st
     lists = {key: value for key, value in values.items() if isinstance(value, list)}
     for key, value in lists.items():
         if len(value) != len(responses):
-            raise ValueError(f"{len(responses)} responses, and {len(value)} values of `{key}`")
+            raise ValueError(f"the row has {len(responses)} responses but {len(value)} values of `{key}`")
     return [values | {key: value[index] for key, value in lists.items()} for index in range(len(responses))]
 
 
@@ -290,7 +290,7 @@ def _stored(trace: Mapping[str, Any], model: str | None, think_open: str, think_
     if not isinstance(teacher, str):
         raise ValueError("no model is named for this trace: give the row a `model`, or the recipe a teacher")
     if _HALF_PAIR.search(response):
-        raise ValueError("the text has half a surrogate pair, which no tokenizer takes")
+        raise ValueError("the text has an unpaired surrogate, which no tokenizer accepts")
     counts = {key: trace.get(key) for key in ("prompt_tokens", "completion_tokens")}
     for key, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):

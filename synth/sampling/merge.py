@@ -60,7 +60,7 @@ def merge_logs(sources: Sequence[Path], out: Path) -> MergeSummary:
     """
     logs = [sample_log(source) for source in sources]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("the output folder is not empty", where=str(out), hint="name a folder that does not exist yet")
+        raise InputError("the output folder is not empty", where=str(out), hint="give a folder that does not exist yet")
     out = out.absolute()
     partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with disk_errors(out.parent):
@@ -126,7 +126,7 @@ def _add(path: Path, merged: SampleStore, conflicts: IO[bytes], summary: MergeSu
         records.close()
         log.close()
     if summary.rows_in == before and path.stat().st_size:
-        raise InputError("no line of it is a sample", where=str(path), hint=f"name a {SAMPLE_LOG} or a run directory")
+        raise InputError("the log has no sample", where=str(path), hint=f"give a run directory or a {SAMPLE_LOG}")
 
 
 def _append(merged: SampleStore, row: dict[str, Any], line: bytes, records: AppendLog, summary: MergeSummary) -> None:

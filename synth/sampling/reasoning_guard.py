@@ -39,12 +39,12 @@ class EmptyReasoningGuard:
         self._empty += empty
         if self._empty >= _LEAST and self._empty > _SHARE * self._seen:
             raise Refused(
-                f"{self._empty} of {self._seen:,} traces of a thinking teacher have no thinking, the last is request "
-                f"{row['request_id']}",
+                f"{self._empty} of {self._seen:,} traces of a thinking teacher have empty thinking, the last one is "
+                f"request {row['request_id']}",
                 where="teacher.thinking",
-                hint="look at their text: is the server's reasoning parser the model's (teacher.reasoning_parser, or "
-                "--reasoning-parser of vllm serve), and are teacher.think_open and think_close its tags? What was "
-                "sampled is kept; set teacher.thinking to false if it need not think",
+                hint="check that the server's reasoning parser is the model's (teacher.reasoning_parser, or "
+                "--reasoning-parser of vllm serve) and that teacher.think_open and think_close are its tags, or set "
+                "teacher.thinking: false if it need not think; the samples so far are kept",
             )
 
 

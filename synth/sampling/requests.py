@@ -150,9 +150,9 @@ class RequestPlan:
             digest = bytes.fromhex(_digest(prompt, teacher, self.config, temperature, self.config.max_new_tokens))
             if digest in owners:
                 raise InputError(
-                    f"problems {self.prompts[owners[digest]].id!r} and {prompt.id!r} ask the same",
+                    f"problems {self.prompts[owners[digest]].id!r} and {prompt.id!r} are the same question",
                     where="prompts",
-                    hint="leave one of them out",
+                    hint="remove one of them",
                 )
             owners[digest] = problem
             self._digests += digest

@@ -320,7 +320,7 @@ class Sampler:
             raise InputError(
                 f"{self._engine(sending.slot, completion)} gives no log-probabilities",
                 where="sample.logprobs",
-                hint="vLLM does: set teacher.kind to vllm or vllm_server, or leave sample.logprobs out",
+                hint="set teacher.kind to vllm or vllm_server, or remove sample.logprobs",
             )
         if not sending.continued or sending.cut is None:
             return completion.logprobs.record()

@@ -205,7 +205,7 @@ def sample_log(path: Path) -> Path:
     for log in (path, path / "store" / SAMPLE_LOG, path / SAMPLE_LOG):
         if log.is_file():
             return log
-    raise InputError("no samples are here", where=str(path), hint=f"name a run (runs/NAME-HASH) or a {SAMPLE_LOG}")
+    raise InputError("there is no sample log", where=str(path), hint=f"give a run (runs/NAME-HASH) or a {SAMPLE_LOG}")
 
 
 def _entry_of_row(row: Mapping[str, Any]) -> _Entry:

@@ -167,7 +167,7 @@ def _whole_characters(pieces: Sequence[str]) -> str:
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        raise EndpointError("request", "the text has half a surrogate pair, which no tokenizer takes") from None
+        raise EndpointError("request", "the text has an unpaired surrogate, which no tokenizer accepts") from None
 
 
 def _texts(value: Any, kind: str) -> Iterator[tuple[str, str]]:
@@ -193,7 +193,7 @@ def _texts(value: Any, kind: str) -> Iterator[tuple[str, str]]:
         elif name in ("text", "output_text"):
             yield from _texts(inner, kind)
         else:
-            raise EndpointError("request", f"the answer has a part of type {name[:40]!r}, which is not read")
+            raise EndpointError("request", f"the answer has a part of type {name[:40]!r}, which is not supported")
 
 
 def _object(value: Any) -> Mapping[str, Any]:

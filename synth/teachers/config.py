@@ -32,8 +32,8 @@ _REQUEST_PARAMETERS_WITH_A_FIELD = {
     "model": "teacher.model",
     "messages": "prompts",
     "n": "sample.num_samples",
-    "stream": "nothing: answers are always streamed",
-    "stream_options": "nothing: token counts are always requested",
+    "stream": "the tool (teacher.stream of kind openai)",
+    "stream_options": "the tool, which requests token counts",
     "temperature": "sample.temperature",
     "top_p": "sample.top_p",
     "max_tokens": "sample.max_new_tokens",
@@ -115,26 +115,31 @@ class TeacherFields(Section):
 
     model: str = Field(description="Local folder or hub id of the teacher; its name in rows and lineage.")
     name: str | None = Field(None, description="Public id (owner/name) for the lineage where `model` is a folder.")
-    revision: str | None = None
+    revision: str | None = Field(None, description="Commit of the model.")
     license: str | None = Field(None, description="License of the teacher's weights.")
     ran_by: RanBy = Field("releaser", description="Who ran the teacher, and so accepted its terms.")
-    system_prompt: str | None = Field(None, description="Shown to the teacher only.")
-    examples: tuple[Example, ...] = Field((), description="Worked examples shown to the teacher only.")
+    system_prompt: str | None = Field(None, description="System prompt of the teacher; the student never sees it.")
+    examples: tuple[Example, ...] = Field(
+        (), description="Worked examples for the teacher; the student never sees them."
+    )
     prompt_template: PromptTemplate | None = Field(
-        None, description="Text around the question, by kind of problem; shown to the teacher only."
+        None, description="Text around the question, by kind of problem; the student never sees it."
     )
     thinking: bool = Field(
-        False, description="It thinks before it answers: more than 0.1 % of traces with empty thinking end the run."
+        False,
+        description="Whether the teacher thinks before it answers; if so, more than 0.1 % of traces with empty "
+        "thinking end the run.",
     )
     think_open: str = Field(
         "<think>",
-        description="What stands before the thinking in the raw completion, line breaks included; empty where the "
-        "chat template has already written it. For thinking that a server returns apart, it is put before it.",
+        description="Text before the thinking in the raw completion, line breaks included; empty where the chat "
+        "template has already written it. It is put before thinking that a server returns in a field of "
+        "its own.",
     )
     think_close: str = Field(
         "</think>",
         min_length=1,
-        description="What stands between thinking and answer in the raw completion, line breaks included.",
+        description="Text between thinking and answer in the raw completion, line breaks included.",
     )
 
     @property
@@ -151,9 +156,9 @@ class TransformersTeacher(TeacherFields):
     """Batched generation with plain transformers: slow, runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
-    dtype: Dtype = "auto"
-    batch_size: int = Operational(32, ge=1)
-    trust_remote_code: bool = False
+    dtype: Dtype = Field("auto", description="Precision of the weights; auto: chosen by the engine.")
+    batch_size: int = Operational(32, ge=1, description="Number of prompts in one batch.")
+    trust_remote_code: bool = Field(False, description="Whether Python code from the model's folder may run.")
 
 
 class _EngineArgsFields(TeacherFields):
@@ -189,33 +194,49 @@ class VllmTeacher(_InProcessFields):
     """The vLLM engine in this process. Data-parallel attention needs a server: kind vllm_server."""
 
     kind: Literal["vllm"] = "vllm"
-    dtype: Dtype = "auto"
-    quantization: str | None = Field(None, description="vLLM's name of a method; absent: what the weights say.")
-    max_model_len: int | None = Field(None, ge=1, description="Tokens of prompt and answer together.")
-    tensor_parallel_size: int = Operational(1, ge=1)
-    pipeline_parallel_size: int = Operational(1, ge=1)
-    enable_expert_parallel: bool = Operational(
-        False, description="Mixture of experts: whole experts on each of the tensor-parallel ranks, not slices of all."
+    dtype: Dtype = Field("auto", description="Precision of the weights; auto: chosen by the engine.")
+    quantization: str | None = Field(
+        None, description="Quantization method by vLLM's name; absent: that of the model's configuration."
     )
-    gpu_memory_utilization: float | None = Operational(None, gt=0, le=1)
+    max_model_len: int | None = Field(
+        None, ge=1, description="Most tokens of prompt and answer together; the model's limit if absent."
+    )
+    tensor_parallel_size: int = Operational(1, ge=1, description="Number of GPUs that share each layer.")
+    pipeline_parallel_size: int = Operational(
+        1, ge=1, description="Number of pipeline stages, each with a part of the layers."
+    )
+    enable_expert_parallel: bool = Operational(
+        False,
+        description="Whether the experts of a mixture-of-experts model are spread over the tensor-parallel ranks "
+        "whole, in place of a slice of each on every rank.",
+    )
+    gpu_memory_utilization: float | None = Operational(
+        None, gt=0, le=1, description="Share of a GPU's memory that vLLM uses, 0 to 1; vLLM's default if absent."
+    )
     max_num_seqs: int | None = Operational(
-        None, ge=1, description="Requests in one engine batch; vLLM's default if absent."
+        None, ge=1, description="Most requests in one batch of the engine; vLLM's default if absent."
     )
     reasoning_parser: str | None = Field(
-        None, description="Name of vLLM's parser that counts thinking: rows get reasoning_tokens. The text stays raw."
+        None,
+        description="vLLM's reasoning parser by name, to count `reasoning_tokens`; absent: not counted. The text stays "
+        "the raw completion.",
     )
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(False, description="Whether Python code from the model's folder may run.")
 
 
 class AutoTeacher(_InProcessFields):
     """vLLM where it is installed, transformers elsewhere. The rows record which one answered."""
 
     kind: Literal["auto"] = "auto"
-    dtype: Dtype = "auto"
-    batch_size: int = Operational(32, ge=1, description="Batch size where transformers runs.")
-    max_model_len: int | None = Field(None, ge=1)
-    max_num_seqs: int | None = Operational(None, ge=1)
-    trust_remote_code: bool = False
+    dtype: Dtype = Field("auto", description="Precision of the weights; auto: chosen by the engine.")
+    batch_size: int = Operational(32, ge=1, description="Number of prompts in one batch, where transformers runs.")
+    max_model_len: int | None = Field(
+        None, ge=1, description="Most tokens of prompt and answer together; the model's limit if absent."
+    )
+    max_num_seqs: int | None = Operational(
+        None, ge=1, description="Most requests in one batch of the engine; vLLM's default if absent."
+    )
+    trust_remote_code: bool = Field(False, description="Whether Python code from the model's folder may run.")
 
 
 class FakeTeacher(TeacherFields):
@@ -227,7 +248,7 @@ class FakeTeacher(TeacherFields):
     accuracy: float = Field(0.6, ge=0, le=1, description="Share of samples that give the gold answer.")
     latency_s: float = Operational(0.05, ge=0, description="Seconds that one sample takes.")
     concurrency: int = Operational(4, ge=1, description="Samples in flight at once.")
-    seed: int = 0
+    seed: int = Field(0, description="Seed of its errors and texts.")
 
 
 class ServedTeacher(TeacherFields):
@@ -236,18 +257,26 @@ class ServedTeacher(TeacherFields):
     concurrency: int = Operational(
         64, ge=1, le=8192, description="Most requests in flight; fewer while the endpoint answers 429 or 503."
     )
-    connect_timeout_s: float = Operational(30, gt=0)
+    connect_timeout_s: float = Operational(30, gt=0, description="Most seconds for a connection to be made.")
     idle_timeout_s: float = Operational(
-        600, gt=0, description="Seconds without a byte, before the first one too, after which a request is repeated."
+        600,
+        gt=0,
+        description="Seconds without a byte of the answer, the first one included, after which a request is repeated.",
     )
     # Not operational: it decides which answers are error rows, and a larger one asks for those again.
-    total_timeout_s: float = Field(7200, gt=0, description="Seconds for one answer; then it is an error row.")
-    max_attempts: int = Operational(5, ge=1, description="Attempts of a request that fails for a transient reason.")
-    max_retry_after_s: float = Operational(600, gt=0, description="The longest `Retry-After` that is honoured.")
+    total_timeout_s: float = Field(
+        7200, gt=0, description="Most seconds for one answer; a slower one becomes an error row."
+    )
+    max_attempts: int = Operational(
+        5, ge=1, description="Most attempts of a request that fails for a transient reason."
+    )
+    max_retry_after_s: float = Operational(
+        600, gt=0, description="Longest wait in seconds that a `Retry-After` header can ask for."
+    )
     patience_s: float = Operational(
         3600,
         gt=0,
-        description="Seconds that an endpoint may be busy, or down after its first answer, before the run ends.",
+        description="Seconds for which an endpoint may be busy, or down after its first answer, before the run ends.",
     )
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="Further parameters of the request by name, such as chat_template_kwargs."
@@ -269,7 +298,7 @@ class OpenAITeacher(ServedTeacher):
 
     kind: Literal["openai"] = "openai"
     model: str = Field(description="The model's name as the endpoint knows it; its name in rows and lineage.")
-    base_url: str = Field(description="Such as https://api.example.com/v1.")
+    base_url: str = Field(description="Address of the endpoint, such as https://api.example.com/v1.")
     replicas: tuple[str, ...] = Operational(
         (), description="Further addresses of the same model on servers of your own; requests are spread over all."
     )
@@ -282,31 +311,34 @@ class OpenAITeacher(ServedTeacher):
         "elsewhere the license of the weights counts.",
     )
     send_seed: bool = Field(
-        True, description="Send a seed with each request. Set false for vLLM on a CPU: some releases crash on it."
+        True, description="Whether requests carry a seed; set false for vLLM on a CPU, which may crash on it."
     )
     limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
-        "max_tokens", description="What the endpoint calls the limit of generated tokens."
+        "max_tokens", description="Name of the request's parameter for the limit of generated tokens."
     )
     omit: tuple[Literal["temperature", "top_p", "stream_options"], ...] = Field(
         (), description="Parameters that are left out of requests, for an endpoint that refuses them."
     )
-    stream: bool = Operational(True, description="False: whole answers, for an endpoint that cannot stream.")
+    stream: bool = Operational(
+        True, description="Whether answers are streamed; false for an endpoint that cannot stream."
+    )
     headers: dict[str, str] = Field(
-        default_factory=dict, description="Further headers of each request. No keys: the release names them."
+        default_factory=dict,
+        description="Further headers of each request; no keys, since the released recipe contains them.",
     )
     query: dict[str, str] = Field(
-        default_factory=dict, description="Parameters of each request's address, such as api-version."
+        default_factory=dict, description="Query parameters of each request's address, such as api-version."
     )
     api_key_header: str | None = Operational(
         None, description="Header that takes the bare key, such as api-key; absent: Authorization, as a bearer token."
     )
     other_models: Literal["stop", "label"] = Operational(
         "stop",
-        description="Responses in another model's name: `stop` ends the run; `label` takes them, with that name in the "
-        "rows' `engine` and in the lineage.",
+        description="Handling of a response in another model's name. stop: the run ends; label: it is accepted, with "
+        "that name in the rows' `engine` and in the lineage.",
     )
     response_models: tuple[str, ...] = Operational(
-        (), description="Further names of the model in responses, where `model` is an alias of the endpoint."
+        (), description="Further names that the model may have in responses, where `model` is an alias at the endpoint."
     )
 
     @field_validator("headers")
@@ -374,7 +406,7 @@ def _checked_address(field: str, address: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{field} is not the address of an endpoint: write http(s)://HOST[:PORT]/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"{field} holds more than an address: name the key by teacher.api_key_env")
+        raise ValueError(f"{field} holds more than an address: name the variable of the key in teacher.api_key_env")
     return address.rstrip("/")
 
 
@@ -385,33 +417,48 @@ class VllmServerTeacher(ServedTeacher, _EngineArgsFields):
     concurrency: int = Operational(
         256, ge=1, le=8192, description="Most requests in flight; fewer while the server answers 429 or 503."
     )
-    dtype: Dtype = "auto"
-    quantization: str | None = None
-    max_model_len: int | None = Field(None, ge=1)
-    tensor_parallel_size: int = Operational(1, ge=1)
-    pipeline_parallel_size: int = Operational(1, ge=1)
-    data_parallel_size: int = Operational(1, ge=1)
-    enable_expert_parallel: bool = Operational(
-        False, description="Spread the experts over tensor and data parallel ranks."
+    dtype: Dtype = Field("auto", description="Precision of the weights; auto: chosen by the engine.")
+    quantization: str | None = Field(
+        None, description="Quantization method by vLLM's name; absent: that of the model's configuration."
     )
-    gpu_memory_utilization: float | None = Operational(None, gt=0, le=1)
+    max_model_len: int | None = Field(
+        None, ge=1, description="Most tokens of prompt and answer together; the model's limit if absent."
+    )
+    tensor_parallel_size: int = Operational(1, ge=1, description="Number of GPUs that share each layer.")
+    pipeline_parallel_size: int = Operational(
+        1, ge=1, description="Number of pipeline stages, each with a part of the layers."
+    )
+    data_parallel_size: int = Operational(1, ge=1, description="Number of copies of the engine.")
+    enable_expert_parallel: bool = Operational(
+        False,
+        description="Whether the experts of a mixture-of-experts model are spread whole over the tensor-parallel and "
+        "data-parallel ranks.",
+    )
+    gpu_memory_utilization: float | None = Operational(
+        None, gt=0, le=1, description="Share of a GPU's memory that vLLM uses, 0 to 1; vLLM's default if absent."
+    )
     max_num_seqs: int | None = Operational(
-        None, ge=1, description="Requests in one engine batch; vLLM's default if absent."
+        None, ge=1, description="Most requests in one batch of the engine; vLLM's default if absent."
     )
     reasoning_parser: str | None = Field(
-        None, description="Absent: the server gives the raw completion. With one, thinking is joined by the think tags."
+        None,
+        description="vLLM's reasoning parser by name: the server then returns thinking and answer apart, and they are "
+        "joined by the think tags. Absent: the raw completion.",
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Any further argument of `vllm serve` by name, with underscores."
     )
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(False, description="Whether Python code from the model's folder may run.")
     start_timeout_s: float = Operational(
-        3600, gt=0, description="Seconds until it answers at /health; it loads the weights meanwhile."
+        3600,
+        gt=0,
+        description="Most seconds from the server's start to its first answer at /health, the loading of weights "
+        "included.",
     )
-    max_restarts: int = Operational(5, ge=0, description="Restarts of the server in one run before the run ends.")
+    max_restarts: int = Operational(5, ge=0, description="Restarts of a crashed server in one run before the run ends.")
     send_seed: bool | None = Field(
         None,
-        description="Send a seed with each request; absent: yes, but not to vLLM's CPU build, which may crash on it.",
+        description="Whether requests carry a seed; absent: yes, but not to vLLM's CPU build, which may crash on it.",
     )
 
     @field_validator("engine_args")
@@ -419,7 +466,9 @@ class VllmServerTeacher(ServedTeacher, _EngineArgsFields):
     def check_reserved_arguments(cls, engine_args: dict[str, Any]) -> dict[str, Any]:
         for name in engine_args:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-                raise ValueError(f"engine_args.{name} is no argument's name: write it with underscores, without dashes")
+                raise ValueError(
+                    f"engine_args.{name} is not the name of an argument: write it with underscores, without dashes"
+                )
             if name in cls.model_fields or name in _SERVER_ARGUMENTS_WITH_A_FIELD:
                 field = f"teacher.{name}" if name in cls.model_fields else _SERVER_ARGUMENTS_WITH_A_FIELD[name]
                 raise ValueError(f"engine_args.{name}: " + (f"set {field} instead" if field else "the tool chooses it"))

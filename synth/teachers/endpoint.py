@@ -122,5 +122,7 @@ def _api_key(variable: str | None) -> str | None:
     if key := os.environ.get(variable, "").strip():
         return key
     raise MissingDependency(
-        f"the environment has no {variable}", where="teacher.api_key_env", hint=f"export {variable}=... and run again"
+        f"the environment variable {variable} is not set",
+        where="teacher.api_key_env",
+        hint=f"export {variable}=... and run again",
     )

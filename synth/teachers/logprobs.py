@@ -53,7 +53,7 @@ class TokenLogprobs:
 
         ids, values = np.asarray(ids, np.int64), np.asarray(logprobs, np.float32)
         if np.isnan(values).any():
-            raise ValueError("a log-probability is no number")
+            raise ValueError("a log-probability is not a number")
         order = np.argsort(-values, axis=-1, kind="stable")[:, :k]
         values = np.take_along_axis(values, order, -1)
         if values.size and (values.max() > _ROUNDING or np.exp(values).sum(-1).max() > 1 + _ROUNDING):

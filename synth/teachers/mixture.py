@@ -51,7 +51,7 @@ class TeacherMixture(Section):
     @model_validator(mode="after")
     def check_shares_and_names(self) -> TeacherMixture:
         if len(self.teachers) < 2:
-            raise ValueError("kind mixture needs at least 2 teachers: add one, or write the only one without a mixture")
+            raise ValueError("kind mixture needs at least 2 teachers: add one, or set the only one without a mixture")
         shares = [entry.share for entry in self.teachers if entry.share is not None]
         if shares and len(shares) < len(self.teachers):
             raise ValueError("a teacher has no share: set share on each, or on none for sample.policy.kind: cascade")

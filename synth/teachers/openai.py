@@ -236,7 +236,7 @@ class OpenAIEngine(Teacher):
             attempts, rate_limited = attempts + (not busy), rate_limited + busy
             if busy and not patient:
                 if self._answered == first[1]:
-                    what = f"the endpoint has refused everything for {self._config.patience_s:g} s"
+                    what = f"the endpoint has refused every request for {self._config.patience_s:g} s"
                     raise self._outage(endpoint, what, failure)
                 return await self._error_row(endpoint, request, failure)
             if attempts >= self._config.max_attempts:
@@ -311,7 +311,7 @@ class OpenAIEngine(Teacher):
         if isinstance(error, EndpointError):
             return EndpointError(error.scope, message, pause_s=error.pause_s)
         if isinstance(error, TimeoutError):
-            return EndpointError("request", f"no end after {self._config.total_timeout_s:g} s")
+            return EndpointError("request", f"no complete answer within {self._config.total_timeout_s:g} s")
         if isinstance(error, UnicodeEncodeError):
             return EndpointError("request", message)
         if not isinstance(error, openai.APIStatusError):
@@ -331,7 +331,7 @@ class OpenAIEngine(Teacher):
             test = await self._attempt(endpoint, replace(request, messages=teacher_messages(self._config, _TEST)))
         except EndpointError as error:
             if error.scope != "busy":
-                what = f"{self._refused} requests in a row were refused, and a test request was, too; the last: "
+                what = f"{self._refused} requests in a row were refused, and a test request as well; the last: "
                 self._end(self._explained(endpoint, EndpointError(failure.scope, f"{what}{failure.reason}")))
         else:
             self._refused = 0
@@ -363,13 +363,13 @@ class OpenAIEngine(Teacher):
             return InputError(f"{what}: {failure}", where=where, hint=hint)
         if failure.scope == "model":
             hint = (
-                f"pin the endpoint to {self._config.model}; list a name that is its own in teacher.response_models; "
-                "teacher.other_models: label takes such answers and names them in the lineage"
+                f"pin the endpoint to {self._config.model}, add the name to teacher.response_models if it is the same "
+                "model, or set teacher.other_models: label, which accepts such answers and names them in the lineage"
             )
             return Refused(str(failure), where="teacher.other_models", hint=hint)
         hint = (
-            "look at the account, and at teacher.extra_body and the sampling settings against what the endpoint "
-            "accepts; the same command asks again for what was refused"
+            "check the account, and whether the endpoint accepts teacher.extra_body and the sampling settings; the "
+            "same command sends the refused requests again"
         )
         return MissingDependency(str(failure), where=endpoint.base_url, hint=hint)
 
@@ -463,10 +463,10 @@ def _logprobs(answer: ChatStream, config: ServedTeacher) -> TokenLogprobs | None
         return None
     if fault := reply.fault or (None if len(reply) else "none"):
         where = config.base_url if isinstance(config, OpenAITeacher) else config.model
-        hint = "vLLM's server gives them, by token id; elsewhere leave out sample.logprobs"
+        hint = "use vLLM's server, which returns them by token id, or remove sample.logprobs"
         raise InputError(f"the log-probabilities of the endpoint are {fault}", where=where, hint=hint)
     if generated not in (None, len(reply)):
-        raise EndpointError("request", f"log-probabilities of {len(reply):,} tokens came for {generated:,}")
+        raise EndpointError("request", f"the answer has {generated:,} tokens, and log-probabilities for {len(reply):,}")
     try:
         return reply.logprobs()
     except ValueError as error:
@@ -564,7 +564,7 @@ def check_logprobs(config: OpenAITeacher, count: int) -> None:
                 raise InputError(
                     f"the endpoint refuses log-probabilities of {count} tokens: {completion.error}",
                     where=config.base_url,
-                    hint=f"a vLLM server takes --max-logprobs {count + 1}: one more, for the token that is drawn",
+                    hint=f"start a vLLM server with --max-logprobs {count + 1}: one more, for the token that is drawn",
                 )
             assert completion.logprobs is not None, "a reply without them has ended the engine"
             values.append(completion.logprobs.top_logprobs[0].astype(np.float32))
@@ -575,5 +575,5 @@ def check_logprobs(config: OpenAITeacher, count: int) -> None:
             "the log-probabilities of the endpoint change with the temperature: they are not those of the model's own "
             "distribution",
             where=config.base_url,
-            hint="a vLLM server takes --logprobs-mode raw_logprobs, its default",
+            hint="start a vLLM server with --logprobs-mode raw_logprobs, its default",
         )

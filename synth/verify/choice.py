@@ -328,12 +328,12 @@ def _boxed(text: str, options: dict[str, str] | None) -> str | None:
     lead = re.match(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", bare, re.IGNORECASE | re.DOTALL)
     if lead is not None and not _UNDECIDED.search(lead["rest"]):
         raw, rest = lead["letter"], lead["rest"]
-        separated = not raw[-1].isalnum() or re.match(r"[.:)\-\u2013\u2014,]", rest) or options is None
+        is_separate = not raw[-1].isalnum() or re.match(r"[.:)\-\u2013\u2014,]", rest) or options is None
         matches_option = options is not None and _plain(rest) == _plain(options.get(raw.upper(), ""))
         if _is_another(raw, rest, options):
             return ""
         another = re.match(rf"{_JOINT}{_LETTER}|[A-Z]\b|[=<>+*/^]", rest)
-        if (raw.isupper() or not raw.isalpha()) and (separated or matches_option) and not another:
+        if (raw.isupper() or not raw.isalpha()) and (is_separate or matches_option) and not another:
             letters = _letters(raw, options)
             if letters is not None and (options is not None or re.match(r"[.:)]|\(", rest) or not raw.isalnum()):
                 return letters[0]
@@ -389,8 +389,8 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         return same
     text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines() if line.strip())
     text = _without_list(text, options).strip()
-    if (committed := _commitment(text, options)) is not None:
-        return committed or None
+    if (commitment := _commitment(text, options)) is not None:
+        return commitment or None
     last = _BULLET.sub("", text.rpartition("\n")[2].strip())
     first = _BULLET.sub("", text.partition("\n")[0].strip())
     if first != last:  # B, and below it why
@@ -414,9 +414,9 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         texts = (bare, re.split(r"[,.;(\u2014]", bare)[0])
         is_own = options is not None and any(_by_text(part, options or {}) for part in texts)
         is_own = is_own and not NO_LONGER.search(rest)
-        marked = re.match(r"[.:)]" if raw[-1].isalnum() else r"", rest)
+        is_marked = re.match(r"[.:)]" if raw[-1].isalnum() else r"", rest)
         is_plain = (
-            marked
+            is_marked
             and raw == raw.upper()
             and not _RULED_OUT.search(rest)
             and not _UNDECIDED.search(rest)

@@ -155,17 +155,17 @@ def serve(sandbox: Sandbox, job: Mapping[str, Any], config: CodeConfig) -> Verdi
     if "tests" in job:
         tests = {name: job[name] for name in ("tests", "entry_point", "setup")}
         result = _run_tests(sandbox, replace(program, mode="apart", **tests), config.isolation)
-        passed = sum(one is None for one in result.failures) / len(job["tests"])
-        score = 1.0 if result.passed else passed if result.verdict == "wrong" else 0.0
+        share = sum(one is None for one in result.failures) / len(job["tests"])
+        score = 1.0 if result.passed else share if result.verdict == "wrong" else 0.0
         return Verdict(result.verdict, score, extracted, result.reason, result.seconds, result.isolation)
     if job["language"] != "python":
         language = LANGUAGES[job["language"]]
-        built = _compile(sandbox, language, job["code"])
-        if built.file is None:
-            return Verdict(built.verdict, 0.0, extracted, built.reason, built.seconds)
+        build = _compile(sandbox, language, job["code"])
+        if build.file is None:
+            return Verdict(build.verdict, 0.0, extracted, build.reason, build.seconds)
         program = replace(
             program, mode="execute", code="", argv=language.run_command(config.memory_mb),
-            memory_mb=config.memory_mb + language.reserved_mb, files={"program": built.file},
+            memory_mb=config.memory_mb + language.reserved_mb, files={"program": build.file},
         )  # fmt: skip
     return _stdin_tests(sandbox, program, job, extracted, config.memory_mb)
 
@@ -174,27 +174,27 @@ def _stdin_tests(
     sandbox: Sandbox, program: Job, job: Mapping[str, Any], extracted: str, checker_memory_mb: int
 ) -> Verdict:
     tests, limit_s = job["stdin"], ROW_TIMEOUTS * program.timeout_s
-    began, seconds, passed = time.monotonic(), 0.0, 0
+    began, seconds, passes = time.monotonic(), 0.0, 0
     failure: Result | None = None
     for number, (stdin, expected) in enumerate(tests, 1):
-        left = limit_s - (time.monotonic() - began)
-        if left > 0:
+        remaining_s = limit_s - (time.monotonic() - began)
+        if remaining_s > 0:
             size = max(MAX_OUTPUT, 2 * len(expected.encode("utf-8", "surrogatepass")))
-            one = replace(program, stdin=stdin, timeout_s=min(program.timeout_s, left), max_output=size)
+            one = replace(program, stdin=stdin, timeout_s=min(program.timeout_s, remaining_s), max_output=size)
             result = _run(sandbox, one)
             seconds += result.seconds
             if result.passed:
-                checked = replace(one, memory_mb=checker_memory_mb)
-                result = _check_output(sandbox, job["checker"], checked, result.stdout, expected)
+                checker_job = replace(one, memory_mb=checker_memory_mb)
+                result = _check_output(sandbox, job["checker"], checker_job, result.stdout, expected)
         else:
             result = Result("timeout", f"{ROW_TIMEOUTS} x {program.timeout_s:g} s for all {len(tests)} tests are over")
-        passed += result.passed
+        passes += result.passed
         if not result.passed:
             failure = failure or replace(result, reason=f"test {number}: {result.reason}")
             if result.verdict != "wrong":
                 break
     verdict, reason = ("correct", None) if failure is None else (failure.verdict, failure.reason)
-    return Verdict(verdict, 0.0 if verdict == "error" else passed / len(tests), extracted, reason, seconds, "apart")
+    return Verdict(verdict, 0.0 if verdict == "error" else passes / len(tests), extracted, reason, seconds, "apart")
 
 
 def _check_output(sandbox: Sandbox, checker: str | None, program: Job, output: str, expected: str) -> Result:

@@ -15,8 +15,13 @@ from synth.teachers.config import TeacherConfig
 class FormatConfig(Section):
     """The format check: `format_verdict` beside the verdict on the answer. Curation: `filters.format`."""
 
-    think: bool = Field(False, description="One think block, closed, with text in it and text after it.")
-    boxed: bool = Field(False, description="The answer in a \\boxed{} after the thinking; not of kinds code and open.")
+    think: bool = Field(
+        False, description="Whether a response needs exactly one closed think block, with text in it and text after it."
+    )
+    boxed: bool = Field(
+        False,
+        description="Whether a response needs its answer in a \\boxed{} after the thinking (not kinds code and open).",
+    )
 
     @model_validator(mode="after")
     def _checks_something(self) -> FormatConfig:
@@ -31,12 +36,12 @@ class MajorityConfig(Section):
     Rows of such a problem carry `majority` (answer, votes, samples, share); rows with a gold answer never do.
     """
 
-    min_votes: int = Field(3, ge=2, description="Least number of samples that give the same answer.")
+    min_votes: int = Field(3, ge=2, description="Least number of samples that give the majority answer.")
     min_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="Least share of the problem's finished samples that give this answer; a tie gives no gold.",
+        description="Least share of a problem's finished samples that give the majority answer; a tie gives none.",
     )
 
 
@@ -53,20 +58,22 @@ class JudgeConfig(AuxiliaryModel):
     """
 
     role: ClassVar[str] = "judge"
-    teacher: TeacherConfig = Field(description="The model; any kind but offline. In the lineage its role is judge.")
+    teacher: TeacherConfig = Field(
+        description="Teacher section of the judge; any kind but offline. Its role in the lineage is judge."
+    )
     when: tuple[Asked, ...] = Field(
         ("unparseable", "wrong"),
         min_length=1,
-        description="Verdicts of the rules after which the judge is asked as well.",
+        description="Verdicts of the rules after which the judge is asked, too.",
     )
     counts: Counts = Field(
         "rules",
-        description="Whose verdict curation goes by. rules: the rules'. judge: the judge's where it gives one. "
-        "either: correct where one of them says so.",
+        description="Verdict that curation uses. rules: that of the rules; judge: the judge's where it gives one; "
+        "either: correct where one of the two is.",
     )
     max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer of the judge, thinking included.")
     budget: BudgetConfig | None = Field(
-        None, description="Limits of the judge's requests; rows that it does not reach keep the verdict of the rules."
+        None, description="Limits of the judge's requests; rows beyond them keep the verdict of the rules."
     )
 
     @model_validator(mode="after")
@@ -87,20 +94,20 @@ class CodeConfig(Section):
     )
     isolation: Literal["apart", "any"] = Field(
         "any",
-        description="Tests that have to run in the program's own process, where it can fake a pass. apart: they are "
-        "errors; any: they run there.",
+        description="Handling of tests that have to run in the program's own process, where it can fake a pass. apart: "
+        "they are errors; any: they are run.",
     )
     timeout_s: float = Field(
         5.0,
         gt=0,
-        description="Wall seconds for a program with its tests; for tests by standard input, for each of them (20 "
-        "times as long for all).",
+        description="Wall-clock seconds for a program with its tests; for tests by standard input, seconds for each "
+        "test, and 20 times as many for all.",
     )
     memory_mb: int = Field(512, ge=64, description="Memory limit of a program, in MiB of address space.")
     packages: tuple[Package, ...] = Field(
         (),
-        description="Packages that programs and tests may import, name==version; an image brings its own. None "
-        "named: this environment's numpy.",
+        description="Packages that programs and tests may import, as name==version, where no image brings its own; "
+        "none: this environment's numpy.",
     )
     processes: bool = Field(False, description="Whether programs may start processes of their own.")
 
@@ -115,15 +122,17 @@ class VerifyConfig(Section):
     """How answers are verified, within which limits."""
 
     workers: int = Operational(2, ge=1, description="Number of worker processes.")
-    timeout_s: float = Field(2.0, gt=0, description="CPU seconds a row; after that its verdict is `timeout`.")
-    memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB; on Linux only.")
-    code: CodeConfig = Field(CodeConfig(), description="Programs and their tests.")
-    format: FormatConfig | None = Field(None, description="The format that a response has to have.")
+    timeout_s: float = Field(2.0, gt=0, description="CPU seconds for one row; a slower one has the verdict `timeout`.")
+    memory_mb: int = Field(
+        2048, ge=256, description="Memory limit of one worker, in MiB of address space; on Linux only."
+    )
+    code: CodeConfig = Field(CodeConfig(), description="How programs (kind code) are run and tested.")
+    format: FormatConfig | None = Field(None, description="Format that a response must have.")
     majority: MajorityConfig | None = Field(
-        None, description="For problems without a gold answer: take the answer that most samples give."
+        None, description="Majority vote: for a problem without a gold answer, the one that most of its samples give."
     )
     judge: JudgeConfig | None = Field(
-        None, description="A model that compares answers with the gold, beside the rules."
+        None, description="Model that compares answers with the gold answer, beside the rules."
     )
 
     @model_serializer(mode="wrap")

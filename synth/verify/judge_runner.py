@@ -44,8 +44,8 @@ class JudgeRun(AuxiliaryModelRun):
 
     def note(self, row: Mapping[str, Any]) -> None:
         """A verified row: what it asks is asked, where the recipe wants a judge for its verdict."""
-        if row["verdict"] in self.config.when and isinstance(asked := question(row), Question):
-            self.add(asked.key, asked.text, "yes" if row["verdict"] == "correct" else "no")
+        if row["verdict"] in self.config.when and isinstance(judge_question := question(row), Question):
+            self.add(judge_question.key, judge_question.text, "yes" if row["verdict"] == "correct" else "no")
 
     def fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`judge_verdict` (correct, wrong, or null), `judge_reason` (why it is null), `judge_text` (raw, at most 10,000

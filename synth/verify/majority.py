@@ -74,27 +74,27 @@ def problem_of(row: Mapping[str, Any]) -> str:
 
 
 def verify_by_vote(
-    rows: Iterable[Mapping[str, Any]], elected: Mapping[str, Vote], config: VerifyConfig
+    rows: Iterable[Mapping[str, Any]], ballots: Mapping[str, Vote], config: VerifyConfig
 ) -> Iterator[dict[str, Any]]:
     """As ``verify_rows``; a row of kind math or choice without an answer is verified against the vote of its problem
     and gets `majority`, whether one was elected or not. Its own answer stays as it was: a vote is no gold."""
 
     def with_majority() -> Iterator[Mapping[str, Any]]:
         for row in rows:
-            vote = elected.get(problem_of(row)) if votes(row) else None
+            vote = ballots.get(problem_of(row)) if votes(row) else None
             own = {"answer": row["answer"]} if "answer" in row else {}
             yield row if vote is None else {**row, "answer": vote.answer, _OWN: (vote, own)}
 
-    for verified in verify_rows(with_majority(), config):
-        vote, own = verified.pop(_OWN, (None, {}))
-        verified.pop("majority", None)  # of an earlier verification
+    for result in verify_rows(with_majority(), config):
+        vote, own = result.pop(_OWN, (None, {}))
+        result.pop("majority", None)  # of an earlier verification
         if vote is not None:
-            verified.pop("answer")
-            verified |= own
-            verified |= {"majority": vote.row()}
+            result.pop("answer")
+            result |= own
+            result |= {"majority": vote.row()}
             if vote.answer is None:
-                verified |= {"verdict": "error", "score": 0.0, "reason": f"no gold answer, and {vote.reason}"}
-        yield verified
+                result |= {"verdict": "error", "score": 0.0, "reason": f"no gold answer, and {vote.reason}"}
+        yield result
 
 
 def named(row: Mapping[str, Any]) -> str:
@@ -127,9 +127,9 @@ def elect(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> dict[str, 
             if (answer := _vote(row)) is not None:
                 box.answers[answer] += 1
     equal: dict[str, set[tuple[int, int]]] = {}
-    for verified in verify_rows(_pairs(problems), config.rules()):
-        if verified["verdict"] == "correct":
-            equal.setdefault(verified["problem"], set()).add(verified["pair"])
+    for result in verify_rows(_pairs(problems), config.rules()):
+        if result["verdict"] == "correct":
+            equal.setdefault(result["problem"], set()).add(result["pair"])
     return {name: _count(box, equal.get(name, set()), config) for name, box in problems.items()}
 
 
@@ -169,13 +169,11 @@ def _count(box: _Ballots, equal: set[tuple[int, int]], config: VerifyConfig) -> 
         return Vote(None, 0, box.samples, "no sample gives an answer that can be read")
     most = max(classes.values())
     first = [founder for founder, votes in classes.items() if votes == most]
-    required = config.majority
+    limits = config.majority
     if len(first) > 1:
         return Vote(None, most, box.samples, f"{len(first)} answers have {most} votes each")
-    if most < required.min_votes:
-        return Vote(None, most, box.samples, f"no answer has {required.min_votes} votes, the first has {most}")
-    if most < required.min_share * box.samples:
-        return Vote(
-            None, most, box.samples, f"no answer has a share of {required.min_share:g}: {most} of {box.samples}"
-        )
+    if most < limits.min_votes:
+        return Vote(None, most, box.samples, f"no answer has {limits.min_votes} votes, the first has {most}")
+    if most < limits.min_share * box.samples:
+        return Vote(None, most, box.samples, f"no answer has a share of {limits.min_share:g}: {most} of {box.samples}")
     return Vote(writings[first[0]], most, box.samples)

@@ -44,8 +44,8 @@ def quick(gold: Any, response: str | Reasoning) -> tuple[Answer, Verdict | None]
     if answer.text is None:
         # A gold that cannot be read is an error, whatever the response; the slow path finds out.
         return answer, Verdict("unparseable", reason=answer.reason) if is_plain_number(text) else None
-    if answer.how != "text" and (decided := plainly_equal(text, answer.text)) is not None:
-        return answer, _verdict(decided, answer.text)
+    if answer.how != "text" and (is_equal := plainly_equal(text, answer.text)) is not None:
+        return answer, _verdict(is_equal, answer.text)
     return answer, None
 
 

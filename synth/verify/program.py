@@ -60,8 +60,8 @@ def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
     if language != "python":
         sources = [fence.code for fence in fences if NAMES.get(fence.language, language) == language]
         return Program(sources[-1], language=language) if sources else Program(None, "no code found")
-    read = [_block(answer, fence) for fence in fences if _PYTHON.fullmatch(fence.language)]
-    blocks = [code for code, is_closed in read if is_closed or is_python(code)]
+    candidates = [_block(answer, fence) for fence in fences if _PYTHON.fullmatch(fence.language)]
+    blocks = [code for code, is_closed in candidates if is_closed or is_python(code)]
     if not blocks:
         end = len(answer)
         if fences and not fences[-1].is_closed:

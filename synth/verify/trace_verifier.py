@@ -74,10 +74,10 @@ class TraceVerifier(Closing):
         except DistillError as error:
             outcome.set_exception(error)
             return outcome
-        stored = self._store.find(request_id, basis)
-        if stored is not None:
+        verdict = self._store.find(request_id, basis)
+        if verdict is not None:
             self.reused += 1
-            outcome.set_result(stored)
+            outcome.set_result(verdict)
             return outcome
         row = verify_row(problem, sample["text"], think_open, think_close)
         row["finish_reason"] = sample["finish_reason"]  # for the instruction that asks for it
@@ -103,9 +103,9 @@ class TraceVerifier(Closing):
         self.submit(problem, sample, think_open, think_close).add_done_callback(convert)
         return grade
 
-    def _add(self, request_id: str, basis: str, outcome: Future[Verdict], computed: Future[Verdict]) -> None:
+    def _add(self, request_id: str, basis: str, outcome: Future[Verdict], future: Future[Verdict]) -> None:
         try:
-            verdict = computed.result()
+            verdict = future.result()
             if verdict.verdict in JUDGED or not self._background:
                 self._store.add(request_id, basis, verdict)
         except BaseException as error:  # raised by whoever waits for the verdict

@@ -57,12 +57,12 @@ class VerdictBasis:
 
         For a program it raises as ``synth.sandbox.sandbox.choose``.
         """
-        read = {name: problem.get(name) for name in _PROBLEM_KEYS}
+        fields = {name: problem.get(name) for name in _PROBLEM_KEYS}
         if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins
-            read |= {"messages": problem.get("messages"), "packages": self._packages}
+            fields |= {"messages": problem.get("messages"), "packages": self._packages}
         if problem.get("kind") == "constraints":
-            read |= {name: problem.get(name) for name in _OF_CONSTRAINTS}
-        basis = canonical_json([self._rules, read, think_open, think_close])
+            fields |= {name: problem.get(name) for name in _OF_CONSTRAINTS}
+        basis = canonical_json([self._rules, fields, think_open, think_close])
         return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

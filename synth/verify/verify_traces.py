@@ -214,8 +214,8 @@ def _row(trace: Trace, verdict: Verdict, config: VerifyConfig) -> dict[str, Any]
         "isolation": verdict.isolation,
     }
     if config.format is not None:
-        read = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
-        row |= format_fields(read, config.format)
+        input_row = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
+        row |= format_fields(input_row, config.format)
     return row
 
 
@@ -251,8 +251,8 @@ def _elects(verdict: Verdict, vote: Vote) -> bool:
 
 def _judge_row(trace: Trace, row: Mapping[str, Any]) -> dict[str, Any]:
     """What the judge is asked about."""
-    read = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
-    return {**read, "verdict": row["verdict"], "extracted": row["extracted"], "reason": row["reason"]}
+    input_row = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
+    return {**input_row, "verdict": row["verdict"], "extracted": row["extracted"], "reason": row["reason"]}
 
 
 def _noted(rows: Iterable[tuple[Trace, dict[str, Any]]], judge: JudgeRun) -> Iterator[dict[str, Any]]:
@@ -265,19 +265,19 @@ def _judged(
     traces: Iterable[Trace], rows: Iterable[dict[str, Any]], judge: JudgeRun, report: DisagreementReport
 ) -> Iterator[dict[str, Any]]:
     for trace, row in zip(traces, rows, strict=True):
-        read = _judge_row(trace, row)
-        row |= judge.fields(read)
+        judge_row = _judge_row(trace, row)
+        row |= judge.fields(judge_row)
         verdict = row["judge_verdict"]
         if verdict is not None and (row["verdict"] == "correct") != (verdict == "correct"):
-            report.offer(f"rules {row['verdict']}, judge {verdict}", _report_row(trace), _both(read, row))
+            report.offer(f"rules {row['verdict']}, judge {verdict}", _report_row(trace), _both(judge_row, row))
         yield row
 
 
-def _both(read: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+def _both(judge_row: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """Both verdicts and both extracts of a row, for the report."""
-    judge_question = question(read)
+    judge_question = question(judge_row)
     return {
-        "gold": read.get("answer"),
+        "gold": judge_row.get("answer"),
         "rules_verdict": row["verdict"],
         "rules_extracted": row["extracted"],
         "rules_reason": row["reason"],

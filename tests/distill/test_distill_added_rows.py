@@ -68,7 +68,7 @@ def test_the_bases_own_finished_answers_become_rows(tmp_path: Path, monkeypatch:
 
 
 def test_a_base_that_ends_no_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Refused, match="ended none of 150 answers"):
+    with pytest.raises(Refused, match="none of the base's 150 answers stops"):
         replay(tmp_path, monkeypatch, 150, finish=lambda _: "length")
 
 

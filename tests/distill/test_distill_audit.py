@@ -61,8 +61,8 @@ def test_a_finding_that_somebody_answers_for_stays_in_the_result_and_stops_nothi
     [
         (["--allow", "V-NAME-PREFIX"], "--because"),
         (["--allow", "V-NC-DROPPED", "--because", "why not"], "no finding V-NC-DROPPED"),
-        (["--allow", "O-NOTICE", "--because", "a duty is no finding to allow"], "allows nothing"),
-        (["--allow", "V-NAME-PREFIX", "--because", "  "], "allows nothing"),
+        (["--allow", "O-NOTICE", "--because", "a duty is no finding to allow"], "waives nothing"),
+        (["--allow", "V-NAME-PREFIX", "--because", "  "], "waives nothing"),
         (["--licences", "nosuch.yaml"], "nosuch.yaml"),
         (["--cards", "nosuch"], "nosuch"),
     ],

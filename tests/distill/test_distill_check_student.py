@@ -87,7 +87,7 @@ def test_padding_with_the_end_of_turn_is_noted_where_nothing_else_is_free(check,
 def test_lengths_beyond_the_bases_positions_are_refused_by_field(check, field: str) -> None:
     finding = check(f"{field}=1025")[-1]
     assert (finding.level, finding.where) == ("error", field)
-    assert "1,025 tokens, and the base has 1,024 positions" in finding.what
+    assert "1,025 tokens, but the base has 1,024 positions" in finding.what
 
 
 def test_positions_count_a_rope_scaling_that_names_its_original_length() -> None:
@@ -108,12 +108,12 @@ def test_a_rope_scaling_gives_positions_where_the_architecture_takes_one(check, 
         ("ok", "student.rope_scaling")
     ]
     beyond = check("student.max_length=4097", YARN)[1]
-    assert "4,097 tokens, and the base has 4,096 positions" in beyond.what
+    assert "4,097 tokens, but the base has 4,096 positions" in beyond.what
     assert beyond.hint == "lower it, or raise the factor of student.rope_scaling"
     config(base, model_type="gpt2")
     refused = check(YARN)[-1]
     assert (refused.level, refused.where) == ("error", "student.rope_scaling")
-    assert "GPT2LMHeadModel takes no RoPE scaling" in refused.what
+    assert "GPT2LMHeadModel supports no RoPE scaling" in refused.what
     # as transformers 4 wrote it: one scaling for layers whose rotary positions differ
     config(base, model_type="gemma3_text", rope_parameters=None, rope_theta=1e6, rope_local_base_freq=1e4)
     refused = check(YARN)[-1]
@@ -193,7 +193,7 @@ def test_a_token_without_an_embedding_is_refused(check, base) -> None:
     config(base, vocab_size=2)
     finding = check()[0]
     assert finding.level == "error"
-    assert "<|im_end|> has id 2, and the model has embeddings for 2 tokens" in finding.what
+    assert "<|im_end|> has id 2, but the model has embeddings for 2 tokens" in finding.what
 
 
 @pytest.mark.slow
@@ -305,7 +305,7 @@ def test_the_command_ends_with_the_code_of_its_findings(distill, base: Path) -> 
     fields = (f"student.base={base}", "student.license=apache-2.0", "student.max_length=1025")
     answer = distill("check", SMOKE, *(option for field in fields for option in ("--set", field)))
     assert answer.code == 2
-    assert "student.max_length: 1,025 tokens, and the base has 1,024 positions" in answer.err
+    assert "student.max_length: 1,025 tokens, but the base has 1,024 positions" in answer.err
 
 
 @pytest.mark.parametrize(("more", "positions"), [((), 1024), pytest.param((YARN,), 4096, marks=pytest.mark.slow)])

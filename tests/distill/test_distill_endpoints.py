@@ -113,7 +113,7 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         endpoint.models = ["deepseek-reasoner"]
         assert [one.level for one in checked(openai(base_url=endpoint.url, license="mit"))] == ["ok"]
         endpoint.models = ["deepseek-chat", "deepseek-reasoner-2"]
-        assert checked(openai(base_url=endpoint.url, license="mit"))[0].hint == "it has deepseek-reasoner-2"
+        assert checked(openai(base_url=endpoint.url, license="mit"))[0].hint == "it lists deepseek-reasoner-2"
         monkeypatch.delenv("NO_KEY", raising=False)
         with pytest.raises(MissingDependency, match="NO_KEY"):
             checked(openai(base_url=endpoint.url, api_key_env="NO_KEY"))
@@ -124,7 +124,7 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(InputError, match="does not accept the key"):
             checked(openai(base_url=endpoint.url))
         endpoint.status = 404
-        assert "does not say" in checked(openai(base_url=endpoint.url))[0].what
+        assert "lists no models" in checked(openai(base_url=endpoint.url))[0].what
     with pytest.raises(MissingDependency, match="does not answer"):
         checked(openai(base_url=endpoint.url))
 
@@ -230,9 +230,7 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         assert done.code == 0, done.err
         assert endpoint.attempts.total() - asked == 96 - answered
         (note,) = stage_of(done, "sample")["notes"]
-        assert (
-            note == "4 of 96 requests failed, the first: Error code: 403 - flagged (--retry-failed asks for them again)"
-        )
+        assert note == "4 of 96 requests failed, the first: Error code: 403 - flagged (--retry-failed sends them again)"
         assert f"sample: {note}" in done.err
         endpoint.act = right
         done = run(endpoint, tmp_path, "--set", "sample.max_failed_share=0")
@@ -297,7 +295,7 @@ def test_a_second_student_samples_nothing_anew(tmp_path: Path) -> None:
         assert endpoint.attempts.total() == asked == 96
         done = run(endpoint, tmp_path / "three", "--reuse", str(tmp_path))
         assert done.code == 2
-        assert "no samples are here" in done.err
+        assert "there is no sample log" in done.err
 
 
 @pytest.mark.slow
@@ -316,7 +314,7 @@ def test_a_run_that_ends_says_what_it_still_waits_for(tmp_path: Path) -> None:
         if others.wait(60) == 0:
             call.refuse(402, "no credit")
         else:
-            until(lambda: any("ends when" in note for note in notes), "the words on the console")
+            until(lambda: any("ends once" in note for note in notes), "the words on the console")
             right(call)
 
     with serving(act) as endpoint:
@@ -325,7 +323,7 @@ def test_a_run_that_ends_says_what_it_still_waits_for(tmp_path: Path) -> None:
         with pytest.raises(MissingDependency, match="no credit"):
             pipeline.run(found, tmp_path, watcher=Watcher(), until="sample")
     assert any(
-        "ends when the requests in flight are answered: the account's credit is used up" in note for note in notes
+        "ends once the requests in flight are answered: the account's credit is used up" in note for note in notes
     )
     (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
     assert len(log.read_text().splitlines()) == 3

@@ -150,7 +150,7 @@ def test_weights_that_the_machine_cannot_map_are_an_error_with_the_file(
 def test_without_torch_a_fetched_base_is_not_tried(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.check.export.importlib.util.find_spec", lambda name: None if name == "torch" else name)
     (note,) = require_exportable(StudentConfig(base=str(base)), base)
-    assert note.what == "the export is not tried: that needs torch"
+    assert note.what == "the export is not tested: that needs torch"
 
 
 def test_a_run_says_what_check_says_of_a_base_that_it_has_fetched_and_tries_its_export(
@@ -172,7 +172,7 @@ def test_a_run_says_what_check_says_of_a_base_that_it_has_fetched_and_tries_its_
 
     done = distill("run", SMOKE, "--until", "sample", "--runs", tmp_path / "runs", *options)
     assert done.code == 0, done.err
-    assert "prepare: no token is free for padding: the release pads with <|im_end|>" in done.err
+    assert "prepare: no spare token for padding: the release pads with <|im_end|>" in done.err
 
     tensors = load_file(snapshot / "model.safetensors")
     del tensors["model.norm.weight"]

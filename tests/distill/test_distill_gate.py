@@ -138,7 +138,7 @@ def test_a_no_go_release_is_not_made_public(distill: Any, tmp_path: Path) -> Non
 def test_an_evaluation_of_another_form_is_an_input_error(tmp_path: Path) -> None:
     folder = release_folder(tmp_path / "release", "{}")
     (folder / "evaluation.json").write_text('{"scores": [{"model": "student_after"}]}')
-    with pytest.raises(InputError, match="not scores of an evaluation"):
+    with pytest.raises(InputError, match="holds no scores of an evaluation"):
         gate_of_release(folder)
 
 

@@ -76,7 +76,7 @@ def test_a_folder_that_needs_code_of_its_own_is_refused_before_it_loads(release:
 
 def test_recorded_verdicts_that_do_not_give_the_score_are_refused(release: Path) -> None:
     with pytest.raises(
-        Refused, match=r"the recorded verdicts give 1\.0+ on 8 answers, evaluation\.json says 0\.50+ on 8"
+        Refused, match=r"the recorded verdicts give 1\.0+ on 8 answers, but evaluation\.json has 0\.50+ on 8"
     ):
         rescore(release, 4, None, silent)
 
@@ -92,7 +92,7 @@ def test_settings_that_make_no_sense_are_wrong_input(release: Path, settings: di
     for score in json.loads((release / "evaluation.json").read_bytes())["scores"]:
         assert score["value"] == 0.5
     edit(release / "evaluation.json", with_score(1.0))
-    with pytest.raises(InputError, match="settings that cannot be used"):
+    with pytest.raises(InputError, match="the recorded settings are not valid"):
         rescore(release, 4, "transformers", silent)
 
 

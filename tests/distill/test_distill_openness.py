@@ -114,5 +114,5 @@ def test_both_bills_of_materials_are_valid_and_the_same_at_every_try(
     assert "1970-01-01T00:00:00Z" in spdx
     for epoch in ("yesterday", "9" * 30):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
-        with pytest.raises(InputError, match="is no time"):
+        with pytest.raises(InputError, match="is not a time"):
             bills()

@@ -77,18 +77,18 @@ def levels(findings: list[Finding]) -> list[str]:
 def test_one_family_is_a_pair(check) -> None:
     findings = check()
     assert levels(findings) == ["ok", "ok", "ok"]
-    assert findings[0].what == "259 tokens are the same to both"
+    assert findings[0].what == "259 tokens are the same in both"
     assert findings[1].what == "both end a turn with <|im_end|>"
 
 
 def test_padded_embeddings_and_tokens_of_one_side_are_masked_and_said(check, models) -> None:
     """Qwen2.5-1.5B against Qwen2.5-7B, and Qwen2.5 against Qwen3."""
     edit(models[1] / "config.json", lambda value: value.update(vocab_size=384))
-    assert check()[0].what == ("259 tokens are the same to both; masked: 125 rows of the teacher's embeddings")
+    assert check()[0].what == ("259 tokens are the same in both; masked: 125 rows of the teacher's embeddings")
     add_token(models[1], "<extra>", VOCABULARY)
     findings = check()
     assert levels(findings) == ["ok", "note", "ok", "ok"]
-    assert findings[1].what == "the teacher alone has 1 tokens (<extra>): they are masked, too"
+    assert findings[1].what == "the teacher alone has 1 tokens (<extra>); these are masked, too"
     assert shared_vocabulary(*models).size == VOCABULARY
 
 
@@ -96,7 +96,7 @@ def test_an_id_that_is_another_token_to_the_teacher_ends_the_check(check, models
     edit(models[1] / "tokenizer.json", swap)
     [finding] = check()
     assert finding.level == "error"
-    assert finding.what.startswith("2 of the first 259 ids are not the same token to both: ")
+    assert finding.what.startswith("2 of the first 259 ids are not the same token in both: ")
     assert "is 'a' to the student and 'b' to the teacher" in finding.what
 
 
@@ -130,7 +130,7 @@ def test_a_stop_token_of_the_teacher_at_which_the_student_goes_on_is_refused(che
     assert errors == [
         "the teacher ends a turn with <|endoftext|>, at which the student does not stop: its answers would grow to the "
         "limit",
-        "the student ends a turn with <|im_end|>, which is no end to the teacher: it would be trained not to stop",
+        "the student ends a turn with <|im_end|>, at which the teacher does not stop: it would be trained not to stop",
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_stop_token_of_one_side_alone_is_noted(check, models) -> None:
 def test_another_generation_prompt_is_refused_and_another_system_prompt_noted(check, models) -> None:
     template = models[1] / "chat_template.jinja"
     template.write_text(CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
-    assert "the teacher knows '<|im_start|>assistant\\n<think>\\n'" in check()[-1].what
+    assert "the teacher's with '<|im_start|>assistant\\n<think>\\n'" in check()[-1].what
     assert check()[-1].level == "error"
     template.write_text("{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}" + CHATML)
     assert levels(check()) == ["ok", "ok", "note"]
@@ -154,13 +154,13 @@ def test_traces_that_the_students_template_writes_otherwise_have_no_log_probabil
         return list(check_turns(*map(read_base, models)))
 
     [alike] = findings()
-    assert alike.what == "both templates write a trace with thinking and without thinking alike"
+    assert alike.what == "both templates write a trace with thinking and without thinking in the same way"
     template = models[1] / "chat_template.jinja"
     closed = "assistant\n<think>\n\n</think>\n\n' }}{% endif"
     template.write_text(CHATML.replace("assistant\n' }}{% endif", closed))
     note, alike = findings()
     assert (note.level, note.where, alike.level) == ("note", "train.logits", "ok")
-    assert "a trace with thinking has no log-probabilities" in note.what
+    assert "a trace with thinking do not fit the student" in note.what
     template.write_text(CHATML.replace("<|im_end|>", "<|endoftext|>"))
     assert [(one.level, one.exit_code) for one in findings()] == [("error", 2), ("error", 2)]
 
@@ -195,8 +195,8 @@ def test_across_tokenizers_ids_and_ends_of_turn_may_differ_and_turns_may_not(acr
     template.write_text(end)
     assert levels(check()) == ["error"]
     tokens, ends = across()
-    assert "258 tokens have the same text to both" in tokens.what  # <|endoftext|> is no longer one of them
-    assert "100% are cut alike" in tokens.what
+    assert "258 tokens have the same text in both" in tokens.what  # <|endoftext|> is no longer one of them
+    assert "100% are tokens of the teacher's, too" in tokens.what
     assert "ends a turn with <|im_end|> and the teacher with <|endoftext|>: compared as one" in ends.what
     template.write_text(end.replace("assistant\n' }}{% endif", "assistant\n<think>\n\n</think>\n\n' }}{% endif"))
     *_, note = across()
@@ -376,7 +376,7 @@ def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
 
     [left_out, _] = looked_at(100 + max(lengths) - 1)
     assert left_out.level == "note"
-    assert f"{lengths.count(max(lengths))} of {len(lengths)} prompts leave no room" in left_out.what
+    assert f"{lengths.count(max(lengths))} of {len(lengths)} prompts are left out: no room" in left_out.what
     [error] = looked_at(100 + min(lengths) - 1)
     assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
     assert f"the shortest has {min(lengths)} tokens" in error.what

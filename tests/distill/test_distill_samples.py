@@ -108,7 +108,7 @@ def test_a_recipe_takes_the_merged_shards_and_samples_nothing_anew(tmp_path: Pat
 def test_what_is_no_sample_log_is_refused_and_nothing_is_left_behind(tmp_path: Path, distill: Distill) -> None:
     good = log(tmp_path / "good.jsonl", row(1))
     verdicts = log(tmp_path / "verdicts.jsonl", {"request_id": "r", "verdict": "correct"})
-    for source, what in ((tmp_path / "none", "no samples are here"), (verdicts, "no line of it is a sample")):
+    for source, what in ((tmp_path / "none", "there is no sample log"), (verdicts, "the log has no sample")):
         answer = distill("samples", "merge", tmp_path / "out", good, source)
         assert (answer.code, what in answer.err, str(source) in answer.err) == (2, True, True), answer.err
         assert sorted(path.name for path in tmp_path.iterdir()) == ["good.jsonl", "verdicts.jsonl"]

@@ -187,7 +187,7 @@ def test_a_faulty_step_is_named_and_counted_as_one() -> None:
 def test_check_warns_of_a_filter_that_drops_what_later_teachers_solve(tmp_path: Path) -> None:
     own = load_recipe(SMOKE, [*SUMS, *CASCADE, "curate.filters.min_pass_rate=0.1"])
     notes = [one for one in check_problems(own, 2**40, partial(problems_of, own)) if one.level == "note"]
-    assert "it drops what only later teachers solve" in notes[0].what
+    assert "drops problems that only later teachers solve" in notes[0].what
 
 
 @pytest.mark.parametrize(

@@ -296,9 +296,9 @@ def test_without_inspect_the_pip_line_is_said_before_anything_is_generated(
         (("--suite", "knowledge", "--model-sampling", "--temperature", "0.5"), "takes temperature from the model"),
         (("--suite", "knowledge", "--tasks", "gsm8k"), "--harness lm-eval"),
         (("--harness", "lm-eval"), "no task"),
-        (("--harness", "lm-eval", "--suite", "knowledge"), "--tasks alone"),
-        (("--harness", "lm-eval", "--tasks", "gsm8k", "-n", "4"), "say how often they ask"),
-        (("--harness", "lm-eval", "--tasks", "gsm8k", "--inspect-log", "logs"), "in no log of inspect-ai"),
+        (("--harness", "lm-eval", "--suite", "knowledge"), "leave out --suite and --against"),
+        (("--harness", "lm-eval", "--tasks", "gsm8k", "-n", "4"), "set the number of samples"),
+        (("--harness", "lm-eval", "--tasks", "gsm8k", "--inspect-log", "logs"), "not to logs of inspect-ai"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_input(

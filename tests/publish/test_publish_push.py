@@ -224,7 +224,7 @@ def of_a_dry_run(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "code", "words"),
     [
-        (lambda folder: (folder / CHECKSUMS).unlink(), 2, "neither a release folder"),
+        (lambda folder: (folder / CHECKSUMS).unlink(), 2, "neither a release"),
         (changed, 1, "model.safetensors: changed"),
         (lambda folder: (folder / "notes.txt").write_text("x"), 1, "notes.txt: not listed"),
         (lambda folder: (folder / "LICENSE").unlink(), 1, "LICENSE: missing"),

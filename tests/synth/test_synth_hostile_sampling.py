@@ -239,7 +239,7 @@ def test_thinking_that_is_counted_and_not_returned_ends_the_run(tmp_path: Path) 
         call.send(event({"content": "four"}, "stop"), event(usage=usage(5, 40, reasoning_tokens=30)))
         call.raw(b"data: [DONE]\n\n")
 
-    with serving(act) as endpoint, pytest.raises(Refused, match="have no thinking"):
+    with serving(act) as endpoint, pytest.raises(Refused, match="have empty thinking"):
         drawn(tmp_path, endpoint, thinking=True)
     assert {row["reasoning_tokens"] for row in stored(tmp_path)} == {30}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from cpu_time import growth
 from identity_talk.score import labelled, score
 
 from synth.persona.config import PersonaConfig
@@ -88,18 +87,7 @@ def test_an_own_name_that_holds_a_listed_one_is_not_found() -> None:
 @pytest.mark.parametrize("start", ["", "openai "])
 def test_time_is_linear_in_a_hostile_text(token: str, start: str) -> None:
     find_identity("I am ChatGPT. 我是ChatGPT. Я ChatGPT. أنا ChatGPT. मैं ChatGPT हूँ. 私はChatGPTです.")  # compiles
-    text = start + token * (30_000 // len(token))
-    began = time.thread_time()
-    find_identity(text)
-    assert time.thread_time() - began < 0.3  # as 100,000 characters in a second
-
-
-@pytest.mark.usefixtures("no_collector")
-def test_a_long_text_of_one_letter_takes_a_tenth_of_a_second() -> None:
-    find_identity("I am ChatGPT.")
-    began = time.thread_time()
-    find_identity("a" * 100_000)
-    assert time.thread_time() - began < 0.1
+    assert growth(find_identity, start + token * (30_000 // len(token))) < 32
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,9 @@ def test_traces_stand_in_lists_and_columns_and_keep_what_the_set_says_of_each(tm
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"many": ["a", "b"], "right": [True]}, "2 responses, and 1 values of `right`"),
-        ({"many": None, "right": None}, "there is no trace in it"),
-        ({"many": [], "right": []}, "there is no trace in it"),
+        ({"many": ["a", "b"], "right": [True]}, "2 responses but 1 values of `right`"),
+        ({"many": None, "right": None}, "the row has no trace"),
+        ({"many": [], "right": []}, "the row has no trace"),
     ],
 )
 def test_a_row_whose_traces_do_not_fit_together_is_bad(tmp_path: Path, row: dict[str, Any], reason: str) -> None:

@@ -206,8 +206,11 @@ def test_check_says_what_a_servers_limit_is_too_low_for() -> None:
 @pytest.mark.parametrize(
     ("act", "reason"),
     [
-        (lambda call: finish(call, content([5], K + 1, VOCABULARY)), "log-probabilities of 1 tokens came for 2"),
-        (with_entry(logprob=float("nan")), "a log-probability is no number"),
+        (
+            lambda call: finish(call, content([5], K + 1, VOCABULARY)),
+            "the answer has 2 tokens, and log-probabilities for 1",
+        ),
+        (with_entry(logprob=float("nan")), "a log-probability is not a number"),
     ],
 )
 def test_tokens_without_log_probabilities_are_an_error_row_and_asked_for_again(

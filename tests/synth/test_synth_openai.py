@@ -483,7 +483,7 @@ def test_slow_bytes_are_waited_for_and_an_answer_without_end_is_not() -> None:
 
     found, endpoint = ask(endless, "q", idle_timeout_s=0.8, total_timeout_s=0.5)
     assert endpoint.attempts["q"] == 1, "another try would take as long"
-    assert "no end after 0.5 s" in (found["q"].error or "")
+    assert "no complete answer within 0.5 s" in (found["q"].error or "")
 
 
 def test_an_answer_is_not_held_back_by_a_server_that_does_not_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -625,7 +625,7 @@ def test_requests_over_what_the_endpoint_bears_are_put_off_and_not_lost() -> Non
 
 
 def test_an_endpoint_that_is_busy_for_ever_ends_the_run() -> None:
-    with pytest.raises(MissingDependency, match="refused everything"):
+    with pytest.raises(MissingDependency, match="refused every request"):
         ask(lambda call: call.refuse(503, "busy"), "q", patience_s=0.3)
 
 

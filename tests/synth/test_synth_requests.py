@@ -339,7 +339,7 @@ def test_the_seed_of_a_request_follows_from_its_id() -> None:
 
 
 def test_two_problems_with_the_same_requests_are_refused() -> None:
-    with pytest.raises(InputError, match="'p' and 'q' ask the same"):
+    with pytest.raises(InputError, match="'p' and 'q' are the same question"):
         RequestPlan([PROMPT, PROMPT.model_copy(update={"id": "q"})], VLLM, SAMPLING)
 
 

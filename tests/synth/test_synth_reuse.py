@@ -106,5 +106,5 @@ def test_escalations_of_another_run_are_taken_over(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no samples"):
+    with pytest.raises(InputError, match="no sample log"):
         reuse_samples(problems(1), FakeTeacher(), TeacherSampling(), [tmp_path / "none"], tmp_path / "store", ENGINES)

@@ -133,7 +133,7 @@ def test_the_next_call_sends_a_failed_request_again_and_the_earlier_table_still_
 
 def test_problems_that_ask_the_same_are_refused(tmp_path: Path) -> None:
     twins = [*problems(2), *problems(1, prefix="q")]
-    with pytest.raises(InputError, match="'p0' and 'q0' ask the same"):
+    with pytest.raises(InputError, match="'p0' and 'q0' are the same question"):
         draw(tmp_path, twins, TeacherSampling())
 
 

@@ -1,13 +1,13 @@
-"""Answers made to hang, crash or mislead a verifier: each ends in time, none costs another row its verdict."""
+"""Answers made to hang, crash or mislead a verifier: each has a verdict, none costs another row its own."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[
 
 @pytest.mark.parametrize("gmpy2", [True, False], ids=["gmpy2", "no gmpy2"])
 @pytest.mark.slow
-def test_every_hostile_answer_ends_in_time_and_delays_no_other(
+def test_every_hostile_answer_has_a_verdict_and_costs_no_other_row_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gmpy2: bool
 ) -> None:
     if gmpy2:
@@ -102,22 +102,19 @@ def test_every_hostile_answer_ends_in_time_and_delays_no_other(
     verified = verdicts(tmp_path, monkeypatch)
     for name in HOSTILE:
         row = verified[name]
-        assert row["verdict"] != "correct", name
-        assert row["seconds"] < 30, f"{name} took {row['seconds']} s: its worker is killed after {ALLOWED_S}"
+        assert row["verdict"] in ("wrong", "unparseable", "timeout"), name
         assert verified[f"after {name}"]["verdict"] == "correct", name
     assert list(tmp_path.iterdir()) == [], "nothing was run"
     assert len(json.dumps([row["extracted"] for row in verified.values()])) < 600_000
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("gold", ["5", "x > 3", "(1, 2)", "\\begin{cases} 1 & x > 0 \\\\ 2 & x \\le 0 \\end{cases}"])
-def test_a_comparison_is_bounded_by_counted_work_not_by_a_clock(gold: str) -> None:
-    math.prepare()
-    for name, answer in HOSTILE.items():
-        began = time.thread_time()
-        assert math.verify(gold, f"\\boxed{{{answer}}}").verdict != "correct", name
-        assert time.thread_time() - began < 1, f"{name}: far from the limit of a row, on a loaded machine too"
+def test_a_comparison_is_bounded_by_counted_work_before_the_time_limit_of_a_row() -> None:
+    golds = ("5", "x > 3", "(1, 2)", "\\begin{cases} 1 & x > 0 \\\\ 2 & x \\le 0 \\end{cases}")
+    pairs = itertools.product(golds, HOSTILE.values())
+    rows = [{"kind": "math", "answer": gold, "response": f"\\boxed{{{answer}}}"} for gold, answer in pairs]
+    verdicts = {row["verdict"] for row in verify_rows(rows, VerifyConfig(workers=2))}
+    assert verdicts <= {"wrong", "unparseable"}, "none is a timeout"
 
 
 @pytest.mark.slow

@@ -655,12 +655,12 @@ def _matched(one: Sequence[T], two: Sequence[T], equal: Callable[[T, T], bool]) 
     """Whether each of `one` has its own partner in `two`. Equality is transitive, so the first partner will do."""
     if len(one) != len(two):
         return False
-    left = list(two)
+    rest = list(two)
     for item in one:
-        partner = next((place for place, other in enumerate(left) if equal(item, other)), None)
+        partner = next((place for place, other in enumerate(rest) if equal(item, other)), None)
         if partner is None:
             return False
-        left.pop(partner)
+        rest.pop(partner)
     return True
 
 

@@ -525,18 +525,18 @@ def same_expression(gold: Value, answer: Value) -> bool:
     decimal = any(isinstance(node, Number) and node.decimal for node in nodes)
     strict = any(_sign_matters(node) for node in nodes)
     imaginary = any(isinstance(node, Symbol) and node.name == "i" for node in nodes)
-    seen = 0
+    agreements = 0
     for number, env in enumerate(points(names, _whole_numbers(nodes), negative=strict, far=strict)):
         try:
-            decided = _same_at(gold, answer, env, decimal, may_be_complex=imaginary or not names, strict=strict)
+            is_same = _same_at(gold, answer, env, decimal, may_be_complex=imaginary or not names, strict=strict)
         except TooLarge:
             if number < _FAR:
                 raise
             break
-        if decided is False:
+        if is_same is False:
             return False
-        seen += decided is True
-    return seen >= (3 if names else 1)
+        agreements += is_same is True
+    return agreements >= (3 if names else 1)
 
 
 def _sign_matters(node: Value) -> bool:

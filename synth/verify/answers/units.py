@@ -128,11 +128,11 @@ def _formula(words: str) -> str | None:
 
 def _physical(formula: str, words: str) -> Unit | None:
     names = re.findall(r"[A-Za-zµΩÅ_]+", formula)
-    for cased in (formula, formula.lower()):
-        if cased != formula and any(len(name) < 4 for name in names):
+    for spelling in (formula, formula.lower()):
+        if spelling != formula and any(len(name) < 4 for name in names):
             return None  # the case of a short symbol has a meaning: mJ, MJ
         try:
-            size = (1 * _registry().parse_units(cased)).to_base_units()
+            size = (1 * _registry().parse_units(spelling)).to_base_units()
         except Exception:  # pint raises many classes for what is no unit, and some are Python's own
             continue
         dimension = "*".join(f"{name}^{power}" for name, power in sorted(size.dimensionality.items()))
@@ -154,8 +154,8 @@ _MADE_OF = set("万亿千百十的倍不或半多分以余前后平立未満满�
 def _label(words: str) -> Unit | None:
     if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & _MADE_OF:
         return Unit("", words=words, is_label=True)  # a Chinese measure word
-    counted = re.sub(r"^(?:ordered|distinct|different|possible) (?=pairs$)", "ordered_", words)  # no 2 * 18
-    parts = re.split(r"[\s-]+", counted)
+    name = re.sub(r"^(?:ordered|distinct|different|possible) (?=pairs$)", "ordered_", words)  # no 2 * 18
+    parts = re.split(r"[\s-]+", name)
     is_word = re.compile(r"[a-z\u00df-\u00f6\u00f8-\u024f'_]{3,20}|of").fullmatch
     if not 1 <= len(parts) <= 3 or not all(map(is_word, parts)):
         return None

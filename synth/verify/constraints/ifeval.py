@@ -43,8 +43,8 @@ def _frequency(text: str, keyword: str, frequency: int, relation: Relation = "at
 
 @instruction("keywords:forbidden_words")
 def _forbidden(text: str, forbidden_words: list[str]) -> str | None:
-    used = [word for word in forbidden_words if contains_word(text, word)]
-    return f"with {used[0]!r}" if used else None
+    hits = [word for word in forbidden_words if contains_word(text, word)]
+    return f"with {hits[0]!r}" if hits else None
 
 
 @instruction("keywords:letter_frequency")

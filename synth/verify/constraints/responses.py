@@ -17,10 +17,10 @@ _MARKS = re.compile(
 @instruction("response:refusal", whole=True)
 def _refusal(response: Response, refuses: bool) -> str | None:
     """By the form of the answer's first sentences (``synth/refusals.py``), in English or Chinese."""
-    refused = refusal(response.answer)
+    phrase = refusal(response.answer)
     if refuses:
-        return None if refused else "no refusal"
-    return f"refuses: {refused}" if refused else None
+        return None if phrase else "no refusal"
+    return f"refuses: {phrase}" if phrase else None
 
 
 @instruction("response:complete", whole=True)

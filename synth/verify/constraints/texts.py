@@ -134,8 +134,8 @@ def _one_of(text: str, options: list[str]) -> str | None:
 
 @instruction("words:no_letter")
 def _no_letter(text: str, letter: str) -> str | None:
-    used = [word for word in words(text) if letter.lower() in word.lower()]
-    return f"the letter {letter!r} is in {used[0]!r}" if used else None
+    hits = [word for word in words(text) if letter.lower() in word.lower()]
+    return f"the letter {letter!r} is in {hits[0]!r}" if hits else None
 
 
 @instruction("words:max_letters")
@@ -208,8 +208,8 @@ def _start(text: str, start_phrase: str) -> str | None:
 
 @instruction("punctuation:forbidden_marks")
 def _forbidden_marks(text: str, marks: str) -> str | None:
-    used = [mark for mark in marks if mark in text]
-    return f"with {used[0]!r}" if used else None
+    hits = [mark for mark in marks if mark in text]
+    return f"with {hits[0]!r}" if hits else None
 
 
 @instruction("copy:verbatim")
