@@ -43,7 +43,8 @@ def dry_export(recipe: Recipe) -> Iterator[Finding]:
         try:
             yield from _try(recipe.student, prepared, folder)
         except DistillError as error:
-            yield Finding("error", "export", error.what, "student.method", error.hint, error.exit_code)
+            where = _in_recipe(error, recipe.student)
+            yield Finding("error", "export", error.what, where, error.hint, error.exit_code)
 
 
 def require_exportable(student: StudentConfig, prepared: Path) -> list[Finding]:
@@ -52,8 +53,13 @@ def require_exportable(student: StudentConfig, prepared: Path) -> list[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return [finding for finding in _try(student, prepared, Path(folder)) if finding.level == "note"]
-        except (InputError, Refused) as error:  # of a temporary folder
-            raise InputError(error.what, where="student.method", hint=error.hint) from None
+        except (InputError, Refused) as error:
+            raise InputError(error.what, where=_in_recipe(error, student), hint=error.hint) from None
+
+
+def _in_recipe(error: DistillError, student: StudentConfig) -> str:
+    """Where an error is that may name a temporary folder."""
+    return student.base if isinstance(student.base, str) and error.where == student.base else "student.method"
 
 
 def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Finding]:
@@ -63,8 +69,13 @@ def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Findi
         yield Finding("note", "export", f"the export is not tested: that needs {' and '.join(missing)}", where)
         return
     trained = "all weights are saved under the base's names"
-    if isinstance(method, LoraMethod):
+    try:
         model = built(prepared)
+    except InputError as error:
+        if isinstance(method, LoraMethod) and names_parts(method):
+            return  # the check of the student says it
+        raise InputError(error.what, where=str(student.base), hint="mend its config.json") from error
+    if isinstance(method, LoraMethod):
         total = model.num_parameters()
         try:
             model = adapted(model, method)

@@ -5,7 +5,7 @@ says, and run forward once over a micro batch, while every tensor that autograd 
 The rest is arithmetic:
 
 - weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2 and zero3, which keeps
-  trained weights twice;
+  trained weights twice; with ``cpu_offload`` these are in the host's memory, and gradients there twice;
 - with ``context_parallel_size`` the tokens of a micro batch are divided, and keys and values are those of all;
 - activations: what autograd keeps; with checkpointing the inputs of all layers and what the largest layer keeps;
 - backward: the gradient of the largest tensor that the backward pass holds beside its input;
@@ -61,7 +61,7 @@ CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes on each GPU, by purpose; ``disk`` for checkpoints.
+    """Bytes on each GPU, by purpose; ``disk`` for checkpoints, ``host`` of each process with ``cpu_offload``.
 
     ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch on a GPU. ``gathered``: weights that
     fsdp2 or zero3 puts together for the layers at work, and the buffer in which zero3 collects gradients.
@@ -80,6 +80,7 @@ class MemoryForecast:
     disk: int
     teacher: int = 0
     rollouts: int = 0
+    host: int = 0
 
     @property
     def total(self) -> int:
@@ -92,8 +93,9 @@ class MemoryForecast:
             "weights", "teacher", "gradients", "optimizer", "gathered", "activations", "backward", "head", "rollouts",
         )  # fmt: skip
         parts = ", ".join(f"{name} {getattr(self, name) / 2**30:.1f}" for name in names if getattr(self, name) >= 2**26)
+        host = f"{self.host / 2**30:.1f} GiB of the host's memory a process, " if self.host else ""
         return (
-            f"{self.total / 2**30:.1f} GiB a GPU for a micro batch of {self.tokens:,} tokens ({parts}), "
+            f"{self.total / 2**30:.1f} GiB a GPU for a micro batch of {self.tokens:,} tokens ({parts}), {host}"
             f"{self.disk / 2**30:.1f} GiB of disk for checkpoints"
         )
 
@@ -111,7 +113,10 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
             return
         dtype = "bfloat16" if student.dtype == "auto" else student.dtype
         more = ["train in more processes with student.parallel.strategy: fsdp2"]
-        needed = forecast(student, base.folder, dtype, world, again)
+        try:
+            needed = forecast(student, base.folder, dtype, world, again)
+        except InputError:
+            return  # the check of the export says it, or that of the student
         if needed.activations > needed.weights:
             with contextlib.suppress(InputError):  # not of every model
                 check_context_layers(base.folder, student.max_length)
@@ -177,6 +182,10 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         gathered = live * saved.weights / saved.parameters + 4 * min(saved.trained, REDUCED_PARAMETERS)
     else:
         gathered = (2 if dtype == "bfloat16" else 4) * (2 * largest + saved.outside) if divided else 0
+    host = 0.0
+    if zero3 and parallel.cpu_offload:
+        host = weights + 2 * gradients + optimizer
+        weights = gradients = optimizer = 0.0
     return MemoryForecast(
         parameters=saved.parameters,
         trained=saved.trained,
@@ -189,6 +198,7 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         backward=int(max(saved.largest_gradient if not divided else 0, 2 * saved.largest_saved)),
         head=min(tokens * saved.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
         disk=int(CHECKPOINTS * ((8 if zero3 else 4) * saved.trained + saved.optimizer)),
+        host=int(host),
     )
 
 

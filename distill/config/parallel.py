@@ -33,6 +33,11 @@ class ParallelConfig(Section):
     activation_checkpointing: bool | None = Operational(
         None, description="Compute activations again in the backward pass; absent: on GPUs."
     )
+    cpu_offload: bool = Operational(
+        False,
+        description="With zero3: weights, gradients and optimiser states are in the host's memory, where the optimiser "
+        "steps; a GPU has those of the layers at work.",
+    )
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> ParallelConfig:
@@ -40,6 +45,10 @@ class ParallelConfig(Section):
             raise ValueError("several nodes need student.parallel.rendezvous, HOST:PORT of the first one")
         if self.nodes > 1 and self.processes is None:
             raise ValueError("several nodes need student.parallel.processes, the number on each of them")
+        if self.cpu_offload and self.strategy != "zero3":
+            raise ValueError("cpu_offload needs strategy: zero3")
+        if self.cpu_offload and self.processes == self.nodes == 1:
+            raise ValueError("cpu_offload needs several processes: one alone trains without DeepSpeed")
         context = self.context_parallel_size
         if context > 1:
             if self.strategy == "zero3":

@@ -35,7 +35,8 @@ def checkpoint_layout(parallel: ParallelConfig) -> str:
     world, context = world_size(), parallel.context_parallel_size
     sums = f"-context-{context}" if context > 1 else ""  # other sums of floats
     version = f"-{library_versions('deepspeed')}" if parallel.strategy == "zero3" else ""
-    return "whole" if world == 1 else f"{parallel.strategy}-{world}{sums}{version}"
+    offload = "-offload" if parallel.cpu_offload else ""
+    return "whole" if world == 1 else f"{parallel.strategy}-{world}{sums}{version}{offload}"
 
 
 def divided(parallel: ParallelConfig) -> bool:
@@ -155,7 +156,8 @@ def training_arguments(student: StudentConfig, dtype: str, on_gpu: bool) -> dict
     if parallel.strategy == "ddp":
         return alone | {"ddp_find_unused_parameters": False}
     if parallel.strategy == "zero3":  # for `bf16` it would train bfloat16 weights
-        return alone | {"deepspeed": zero3_config(student.max_grad_norm, dtype), "bf16": False}
+        config = zero3_config(student.max_grad_norm, dtype, parallel.cpu_offload)
+        return alone | {"deepspeed": config, "bf16": False}
     settings = {
         "version": 2,
         "reshard_after_forward": True,

@@ -24,7 +24,7 @@ from typing import Any
 from distill.config.recipe import StudentConfig, key_digest
 from distill.models.folder import read_base
 from distill.runs.stage import Reporter
-from distill.train import parallel
+from distill.train import parallel, zero
 from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import Steps, training_order
 from distill.train.checkpoints import MARK, complete, fingerprint_of, library_versions, newest_complete
@@ -37,7 +37,6 @@ from distill.train.metrics import MetricsLog, ModelFlops, peak_flops
 from distill.train.result import TrainResult, end_losses, logged_steps
 from distill.train.rows import TokenRows, refuse_long_rows, token_rows
 from distill.train.weights import open_model, save_trained, training_dtype
-from distill.train.zero import divide_weights, forget_gradients, shown_by_gradients
 from licensing.errors import InputError, Refused
 from licensing.files import link_or_copy, write_rows
 
@@ -285,7 +284,7 @@ def _trainer(
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             model.train()
             if self.is_deepspeed_enabled:
-                forget_gradients(model)
+                zero.forget_gradients(model)
             batches = [self._prepare_inputs(batch) for batch in inputs]
             count = parallel.sum_of_ranks(sum((batch["labels"] != -100).sum() for batch in batches))
             total = torch.zeros((), device=self.args.device)
@@ -298,9 +297,12 @@ def _trainer(
                         if more and output.aux_loss is not None:  # Llama 4 has a weight for one and computes none
                             loss = loss + router_loss * output.aux_loss / len(batches)
                     total += loss.detach()
-                    if self.is_deepspeed_enabled and batch is batches[-1]:
-                        loss = shown_by_gradients(loss, parallel.sum_of_ranks(total.clone()))
-                    self.accelerator.backward(loss)
+                    if self.is_deepspeed_enabled:
+                        if last := batch is batches[-1]:
+                            loss = zero.shown_by_gradients(loss, parallel.sum_of_ranks(total.clone()))
+                        zero.backward(model, loss, last)
+                    else:
+                        self.accelerator.backward(loss)
             total = parallel.sum_of_ranks(total) / ranks
             self._loss = total.item()
             return total if math.isfinite(self._loss) else torch.zeros_like(total)  # the trainer adds its losses up
@@ -338,7 +340,7 @@ def _trainer(
         model=model, args=arguments, train_dataset=steps, data_collator=lambda items: items[0], callbacks=[Watch()]
     )
     if trainer.is_deepspeed_enabled:
-        divide_weights(trainer)
+        zero.divide_weights(trainer)
     set_trackers(trainer, student.report_to, metrics)
     return trainer
 

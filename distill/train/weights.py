@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -101,7 +102,12 @@ def adapted(model: Any, method: LoraMethod) -> Any:
     paths = dict(model.named_modules(remove_duplicate=False))
     parameters = [f"{path}.{name}" for path, one in paths.items() for name, _ in one.named_parameters(recurse=False)]
     try:
-        result = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # PEFT sets these for fused experts, which take them, and misses them among the modules.
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+            own = re.escape(f"target_parameters={list(method.target_parameters)} ")
+            warnings.filterwarnings("ignore", own, RuntimeWarning)  # an error, below
+            result = get_peft_model(model, config)
     except ValueError as error:
         what = f"PEFT refuses the adapter: {' '.join(str(error).split())[:500]}"
         raise InputError(what, where="student.method") from error

@@ -1,6 +1,6 @@
 """DeepSpeed's ZeRO-3: its configuration, written from the recipe, and what its engine does otherwise than torch's own.
 
-Its engine steps inside the backward pass of a step's last micro batch, as accelerate calls it. It leaves a step out
+Its engine steps behind the backward pass of a step's last micro batch, before the trainer would. It leaves a step out
 whose gradient norm is not finite, and names an infinite norm then, which the loss guard sees.
 """
 
@@ -16,11 +16,13 @@ REDUCED_PARAMETERS = 2**26
 """Gradients that are collected before they go from rank to rank."""
 
 
-def zero3_config(max_grad_norm: float, dtype: str) -> dict[str, Any]:
+def zero3_config(max_grad_norm: float, dtype: str, cpu_offload: bool = False) -> dict[str, Any]:
     """The configuration of DeepSpeed's engine for a training that computes in ``dtype``: "bfloat16" or "float32".
 
-    Weights are fetched, and gradients summed, in the numbers that they are trained in.
+    Weights are fetched, and gradients summed, in the numbers that they are trained in. With ``cpu_offload`` torch's
+    AdamW steps on the host, as it does on a GPU: DeepSpeed's own would have to be compiled.
     """
+    offloaded = {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}} if cpu_offload else {}
     return {
         "train_micro_batch_size_per_gpu": 1,  # an item of the trainer is a step, whose micro batches are our own
         "gradient_accumulation_steps": 1,
@@ -32,7 +34,9 @@ def zero3_config(max_grad_norm: float, dtype: str) -> dict[str, Any]:
             "reduce_bucket_size": REDUCED_PARAMETERS,
             "stage3_param_persistence_threshold": 0,
             "stage3_gather_16bit_weights_on_model_save": True,  # in their own numbers, not in 16 bits
+            **offloaded,
         },
+        "zero_force_ds_cpu_optimizer": False,
         "torch_autocast": {"enabled": dtype == "bfloat16", "dtype": "bfloat16", "lower_precision_safe_modules": []},
     }
 
@@ -66,6 +70,21 @@ def divide_weights(trainer: Any) -> None:
 def forget_gradients(engine: Any) -> None:
     """Before a step: a weight that no micro batch of it uses would get the gradient of the step before again."""
     engine.optimizer.grad_partitions_flat_buffer.zero_()
+    for weights in engine.optimizer.fp32_partitioned_groups_flat:
+        if weights.grad is not None:  # kept from step to step on the host alone
+            weights.grad.zero_()
+
+
+def backward(engine: Any, loss: Any, last: bool) -> None:
+    """The backward pass of one micro batch, and behind the ``last`` one of a step the step of the optimiser.
+
+    On the host the optimiser has the gradients of micro batches that are a boundary. For accelerate that is the last
+    one, and a weight that it does not use would get none.
+    """
+    engine.set_gradient_accumulation_boundary(True)
+    engine.backward(loss)
+    if last:
+        engine.step()
 
 
 def shown_by_gradients(loss: Any, total: Any) -> Any:

@@ -163,11 +163,12 @@ def test_target_modules_that_training_or_export_would_refuse_are_refused(check, 
 
 
 @pytest.mark.slow
-def test_weights_that_lora_would_leave_out_in_silence_are_refused(check) -> None:
+def test_weights_that_lora_would_leave_out_in_silence_are_refused(check, recwarn: pytest.WarningsRecorder) -> None:
     for field, entry in (("modules_to_save", "lm_haed"), ("target_parameters", "experts.gate_up_proj")):
         finding = check(f"student.method={{kind: lora, {field}: [{entry}]}}")[-1]
         assert (finding.level, finding.where) == ("error", f"student.method.{field}")
         assert entry in finding.what
+    assert [str(one.message) for one in recwarn if "target_parameters" in str(one.message)] == [], "said once"
     taken_twice = "{kind: lora, target_parameters: [self_attn.q_proj.weight]}"
     finding = check(f"student.method={taken_twice}")[-1]
     assert (finding.level, finding.where) == ("error", "student.method")
@@ -302,10 +303,16 @@ def test_preview_says_why_a_row_is_left_out(distill, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_ends_with_the_code_of_its_findings(distill, base: Path) -> None:
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.embed_tokens.weight"][2] = 0
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
     fields = (f"student.base={base}", "student.license=apache-2.0", "student.max_length=1025")
-    answer = distill("check", SMOKE, *(option for field in fields for option in ("--set", field)))
+    method = "student.method={kind: lora, target_modules: [q_prj]}"
+    answer = distill("check", SMOKE, *(option for field in (*fields, method) for option in ("--set", field)))
     assert answer.code == 2
     assert "student.max_length: 1,025 tokens, but the base has 1,024 positions" in answer.err
+    assert "student.method.target_modules: no module of the base is called q_prj" in answer.err
+    assert "the row of <|im_end|> in model.embed_tokens.weight was never trained" in answer.err
 
 
 @pytest.mark.parametrize(("more", "positions"), [((), 1024), pytest.param((YARN,), 4096, marks=pytest.mark.slow)])

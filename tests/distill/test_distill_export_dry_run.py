@@ -109,7 +109,7 @@ def test_an_architecture_whose_layers_peft_does_not_adapt_is_refused(check, base
 
 @pytest.mark.parametrize(("model_type", "frozen"), [("qwen3_moe", False), ("qwen3_5_moe_text", True)])
 def test_routed_experts_that_all_linear_leaves_as_they_are_are_noted_with_the_field_that_trains_them(
-    check, base: Path, model_type: str, frozen: bool
+    check, base: Path, model_type: str, frozen: bool, recwarn: pytest.WarningsRecorder
 ) -> None:
     mixture(base, model_type)
     *notes, last = check("{kind: lora}")
@@ -122,6 +122,7 @@ def test_routed_experts_that_all_linear_leaves_as_they_are_are_noted_with_the_fi
     assert trained.level == "ok"
     (part,) = [one for one in check("{kind: lora, target_modules: [q_proj]}") if one.level == "note"]
     assert "routed experts" in part.what
+    assert [str(one.message) for one in recwarn if "/peft/" in one.filename] == []
 
 
 def test_experts_that_are_trained_whole_are_not_noted(check, base: Path) -> None:

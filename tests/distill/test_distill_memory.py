@@ -65,6 +65,11 @@ def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
     assert (zero3.gradients, zero3.optimizer) == (divided.gradients, divided.optimizer)
     assert zero3.gathered == 2 * alone.weights  # so small a model is fetched as a whole, and its gradients collected
     assert zero3.disk == 2 * 16 * PARAMETERS
+    host = of(base, world=4, parallel={"strategy": "zero3", "cpu_offload": True})
+    assert (host.weights, host.gradients, host.optimizer, host.gathered) == (0, 0, 0, zero3.gathered)
+    assert host.host == zero3.weights + 2 * zero3.gradients + zero3.optimizer
+    assert zero3.host == 0 < zero3.total - host.total
+    assert "GiB of the host's memory a process" in str(host)
 
 
 @pytest.mark.slow
@@ -133,6 +138,6 @@ def test_a_base_whose_configuration_has_a_field_of_a_wrong_type_is_an_error_with
     fields = ("--set", f"student.base={folder}", "--set", "student.license=apache-2.0")
     answer = distill("check", "recipes/smoke.yaml", "--json", "--gpu-memory", "1", *fields)
     assert answer.code == 2
-    errors = [one for one in answer.json if one["level"] == "error"]  # of the forecast, and of the export that is tried
-    assert str(folder) in {error["where"] for error in errors}
-    assert all("rms_norm_eps" in error["what"] for error in errors)
+    (error,) = [one for one in answer.json if one["level"] == "error"]  # not one of the forecast, and one of the export
+    assert (error["subject"], error["where"]) == ("export", str(folder))
+    assert "rms_norm_eps" in error["what"]

@@ -97,6 +97,8 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
         (["student.parallel={processes: 6, context_parallel_size: 4}"], "4 does not divide"),
         (["student.parallel={processes: 4, context_parallel_size: 2, strategy: zero3}"], "zero3 does not divide rows"),
         (["student.parallel.strategy=zero3", "student.optimizer=adafactor"], "set optimizer: adamw"),
+        (["student.parallel.cpu_offload=true"], "cpu_offload needs strategy: zero3"),
+        (["student.parallel={strategy: zero3, cpu_offload: true, processes: 1}"], "cpu_offload needs several"),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),

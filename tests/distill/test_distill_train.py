@@ -92,7 +92,9 @@ def rows() -> Rows:
     return training_rows([f"<think>{n}</think>{'x' * (n % 7 + 1)}" for n in range(10)])
 
 
-def run(config: StudentConfig, start: Path, rows: Rows, place: Path, progress: Any = lambda *_: None) -> TrainResult:
+def run(
+    config: StudentConfig, start: Path, rows: Rows, place: Path, progress: Any = lambda *_: None, **more: Any
+) -> TrainResult:
     place.mkdir(parents=True, exist_ok=True)
     return train_sft(
         config,
@@ -103,6 +105,7 @@ def run(config: StudentConfig, start: Path, rows: Rows, place: Path, progress: A
         progress,
         rows_digest=json.dumps(rows),
         metrics=place / "metrics.jsonl",
+        **more,
     )
 
 
@@ -286,6 +289,25 @@ def test_the_learning_rate_ends_at_the_share_of_its_peak_that_the_recipe_names(s
     result = run(config, start, rows, tmp_path)
     assert result.history[0]["learning_rate"] == pytest.approx(5e-3)
     assert 0.1 * 5e-3 <= result.history[-1]["learning_rate"] < 0.3 * 5e-3
+
+
+def test_a_control_with_fewer_rows_has_the_steps_of_the_student(start, rows, tmp_path: Path) -> None:
+    control = run(student(), start, rows[:3], tmp_path, samples=10)
+    assert (control.rows, control.samples, control.steps) == (3, 10, 3)
+
+
+def test_the_optimiser_has_the_settings_of_the_recipe(start, rows, tmp_path: Path) -> None:
+    import torch
+
+    moments = {"adam_beta1": 0.5, "adam_beta2": 0.75, "weight_decay": 0.25, "max_grad_norm": 1e-3}
+    result = run(student("full", **moments, num_train_epochs=0.4), start, rows, tmp_path)
+    assert result.steps == 1
+    saved = torch.load(tmp_path / "checkpoints" / "checkpoint-1" / "optimizer.pt", weights_only=True)
+    assert {group["betas"] for group in saved["param_groups"]} == {(0.5, 0.75)}
+    assert {group["weight_decay"] for group in saved["param_groups"]} == {0.25, 0.0}  # none for norms
+    clipped = torch.cat([state["exp_avg"].flatten() for state in saved["state"].values()]).norm() / 0.5
+    assert result.history[0]["grad_norm"] > 2e-3
+    assert float(clipped) == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_a_final_rate_without_a_cosine_is_refused() -> None:
@@ -635,8 +657,8 @@ def test_only_a_whole_checkpoint_of_the_same_training_is_resumed_from(tmp_path: 
     assert newest_complete(tmp_path, "another") is None
 
 
-def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undisturbed_run(
-    start: Path, rows: Rows, tmp_path: Path
+def test_a_torn_newest_checkpoint_and_other_rows_or_libraries_lead_to_the_bytes_of_an_undisturbed_run(
+    start: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(student(), start, rows, tmp_path / "a")
     undisturbed = contents(tmp_path / "a" / "out")
@@ -647,6 +669,9 @@ def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undistu
     assert again.history == first.history
     assert contents(tmp_path / "a" / "out") == undisturbed
 
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.train.checkpoints.installed_versions", lambda: {"peft": "0.0"})
+        assert run(student(), start, rows, tmp_path / "a").resumed_from == 0
     other = training_rows(["another"] * 10)
     assert run(student(), start, other, tmp_path / "a").resumed_from == 0
 
