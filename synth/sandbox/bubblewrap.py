@@ -21,8 +21,6 @@ from pathlib import Path
 from synth.sandbox.packages import installed
 from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, Connection, start_runner
 
-__all__ = ["Bubblewrap"]
-
 FOLDER_BYTES = 64 << 20
 _SYSTEM = (
     "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include", "/usr/share/zoneinfo",

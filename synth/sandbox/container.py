@@ -12,8 +12,6 @@ import subprocess
 
 from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, TIMEOUT_S, Connection, start_runner
 
-__all__ = ["Container"]
-
 
 class Container:
     """``engine``: docker or podman, as a command on the path."""

@@ -16,8 +16,6 @@ from pathlib import Path
 from synth.sandbox.packages import installed
 from synth.sandbox.runtime import CODE, ENVIRONMENT, RUNNER, Connection, kill_group, start_runner
 
-__all__ = ["Unisolated"]
-
 
 class Unisolated:
     """``packages``: a folder with packages that programs may import, and no others."""

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from licensing.errors import InputError
 
-__all__ = ["install", "installed"]
-
 
 def installed(folder: Path) -> tuple[str, ...]:
     """Every distribution in a folder of ``install``, ``name==version``: those that a recipe names, and what they need,

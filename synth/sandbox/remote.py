@@ -11,8 +11,6 @@ import urllib.parse
 
 from synth.sandbox.runtime import Connection
 
-__all__ = ["Remote"]
-
 CONNECT_TIMEOUT_S = 30.0
 
 

@@ -12,18 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-__all__ = [
-    "CODE",
-    "ENVIRONMENT",
-    "INSIDE",
-    "RUNNER",
-    "TIMEOUT_S",
-    "Connection",
-    "Runtime",
-    "kill_group",
-    "start_runner",
-]
-
 CODE = Path(__file__).resolve().parent / "runner"
 INSIDE = "/distill"  # where a runner has its code, as synth/sandbox/runner
 TIMEOUT_S = 60  # for the command that started a runner to end

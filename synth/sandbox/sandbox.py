@@ -26,8 +26,6 @@ from synth.sandbox.runner.job import Job, Result
 from synth.sandbox.runner.plain_data import Broken, Late, receive, send
 from synth.sandbox.runtime import Connection, Runtime
 
-__all__ = ["AUTO", "RUNTIME", "Sandbox", "SandboxDown", "choose", "probe", "runtime"]
-
 RUNTIME = r"auto|bubblewrap|none|(docker|podman):[^\s:-]\S*|tcp://[^\s/:]+:\d+"
 AUTO = ("bubblewrap", "podman:localhost/distill-runner", "docker:localhost/distill-runner")
 START_TIMEOUT_S = 60.0

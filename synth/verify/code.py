@@ -33,8 +33,6 @@ from synth.verify.verdict import Verdict, shortened
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.verify.config import CodeConfig
 
-__all__ = ["open_sandbox", "request", "run", "serve"]
-
 ROW_TIMEOUTS = 20  # a row with many stdin tests has at most so many times the time of one
 COMPILE_TIMEOUT_S = 60.0
 COMPILE_MEMORY_MB = 2048

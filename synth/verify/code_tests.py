@@ -17,17 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "CALLS_PREAMBLE",
-    "CALLS_SETUP",
-    "CallTests",
-    "SourceTests",
-    "StdinTests",
-    "Tests",
-    "read_tests",
-    "same_output",
-]
-
 TOLERANCE = 1e-6  # relative to the larger of 1 and the expected number, as contests allow
 CALLS_PREAMBLE = (
     "import bisect, collections, functools, heapq, itertools, math, operator, random, re, string, sys\n"

@@ -12,8 +12,6 @@ from synth.code_fences import Fence, find_fences
 from synth.reasoning import split_row
 from synth.verify.languages import LANGUAGES, NAMES
 
-__all__ = ["MAX_CODE", "Program", "defined_names", "extract", "join", "language_of", "prompt_setup"]
-
 MAX_CODE = 1 << 20  # characters
 MAX_PARSED = 1 << 18  # characters of code that is parsed here, outside of the sandbox
 _PYTHON = re.compile(r"py|python|python[23]|pypy3?|")

@@ -8,8 +8,6 @@ import sys
 
 from synth.sandbox.runner import test_cases
 
-__all__ = ["function_under_test", "names_of_program"]
-
 _OF_THE_PROCESS = ("asyncio", "contextlib", "io", "unittest.mock")  # tests use them to change what the program meets
 
 

@@ -26,8 +26,6 @@ from synth.sandbox.runner.job import Job
 from synth.sandbox.runner.plain_data import NotPlain, decode, encode, receive, send
 from synth.sandbox.runner.seccomp import EXECUTE, NOTHING, PROCESSES, Filters
 
-__all__ = ["limit", "serve"]
-
 THREADS = 64
 FILE_BYTES = 60 << 20  # less than its folder has, so that a flood of output ends a program
 STACK_BYTES = 64 << 20

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["MAX_OUTPUT", "Isolation", "Job", "Outcome", "Result"]
-
 Isolation = Literal["apart", "in_process"]
 Outcome = Literal["correct", "wrong", "timeout", "error"]
 MAX_OUTPUT = 1 << 20  # bytes

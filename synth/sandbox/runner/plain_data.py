@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BufferedIOBase
 from typing import Any
 
-__all__ = ["Broken", "Late", "NotPlain", "decode", "encode", "receive", "send"]
-
 MAX_LINE = 64 << 20  # bytes
 MAX_ITEMS = 100_000  # of an iterator
 

@@ -10,8 +10,6 @@ import ctypes
 import errno
 from collections.abc import Callable
 
-__all__ = ["EXECUTE", "NOTHING", "PROCESSES", "PR_SET_DUMPABLE", "PR_SET_PDEATHSIG", "Filters", "make_filters"]
-
 Filters = dict[frozenset[str], Callable[[], None]]
 """Calls that are allowed beside threads -> installs the filter for this process, its threads and children, for good."""
 

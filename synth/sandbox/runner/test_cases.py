@@ -19,11 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "MODULE", "Untestable", "are_for_pytest", "failure_text", "import_modules", "imported_modules",
-    "not_apart", "parse", "run", "run_pytest",
-]  # fmt: skip
-
 _OFTEN_FORGOTTEN = {"math", "sys", "re", "itertools", "collections", "string", "random", "functools", "operator"}
 _MARKS = {"setup": {"skip", "skipif", "xfail"}, "call": {"xfail", "__unittest_skip__"}}  # with which tests skip
 _NO_ENTRY_POINT = "check(candidate) is called by nobody, and the row has no entry_point"

@@ -23,8 +23,6 @@ from synth.sandbox.runner import apart, test_cases
 from synth.sandbox.runner.job import Job, Result
 from synth.sandbox.runner.plain_data import Broken, Late, NotPlain, decode, encode, receive, send
 
-__all__ = ["TestRun"]
-
 
 class _ProgramError(Exception):
     """The program raised something that is no ordinary exception."""
