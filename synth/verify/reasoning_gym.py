@@ -20,6 +20,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from licensing.errors import MissingDependency
 from synth.decontaminate import texts_of
 from synth.reasoning import Reasoning, split_row
 from synth.verify.extract import committed_answer, final_answer
@@ -45,8 +46,11 @@ _NOT_PLAIN = re.compile(r"\.\s*[^\W\d]|[\])'\"]\s*\(|__|[#\\`@{}]|\b(?:lambda|im
 
 
 def prepare(task: str | None = None) -> None:
-    """Import reasoning-gym and build the scorer of `task`: over a second, once."""
-    import reasoning_gym  # noqa: F401
+    """Import reasoning-gym and build the scorer of `task`: over a second, once. Raises MissingDependency without it."""
+    try:
+        import reasoning_gym  # noqa: F401
+    except ModuleNotFoundError as err:
+        raise MissingDependency("reasoning-gym is not installed", hint="pip install reasoning-gym") from err
 
     if task is not None:
         with contextlib.suppress(ValueError):  # `verify` meets it, and gives it to the row that asked for this task

@@ -65,8 +65,9 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With
     `config.format` a row also gets `format_verdict` and `format_reason`.
 
-    Streams, with a bounded look-ahead. Raises MissingDependency where a sandbox is needed and not there, InputError
-    where a worker cannot start within its memory limit. Close the iterator to stop early.
+    Streams, with a bounded look-ahead. Raises MissingDependency where reasoning-gym or a sandbox is
+    needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop
+    early.
     """
     with Verifier(config) as verifier:
         for row, verdict in verifier.map(((row, _job(row)) for row in rows), _text_size):
