@@ -44,7 +44,7 @@ def nodes_of(engine: RayEngine, teacher: TeacherConfig, gpus_per_node: float | N
         )
     if engine.gpus_per_replica is not None and gpus / nodes > 1 and gpus % nodes:
         raise ValueError(
-            f"{gpus:g} GPUs on {_count(nodes, 'node')} cannot be divided evenly: change engine.gpus_per_replica"
+            f"{gpus:g} GPUs on {_count(nodes, 'node')} are no whole number a node: change engine.gpus_per_replica"
         )
     if nodes == 1 or isinstance(teacher, FakeTeacher):
         return nodes

@@ -45,7 +45,7 @@ def test_the_recipe_may_say_how_many_nodes() -> None:
     ("engine", "member", "reason"),
     [
         (RayEngine(nodes_per_replica=1), teacher(8, 2), "needs 16 GPUs on 1 node, and a node has 8"),
-        (RayEngine(gpus_per_replica=1.5), teacher(1), "1.5 GPUs on 1 node are not whole ones"),
+        (RayEngine(gpus_per_replica=1.5), teacher(1), "1.5 GPUs on 1 node are no whole number a node"),
         (RayEngine(nodes_per_replica=3), teacher(8), "8 ranks .* which 3 nodes cannot share"),
         (RayEngine(), VllmServerTeacher(model="a/b", tensor_parallel_size=16), "kind vllm_server runs on one"),
         (RayEngine(nodes_per_replica=2), teacher(8, engine_args={"nnodes": 2}), "engine_args.nnodes is set by"),
