@@ -10,7 +10,7 @@ from licensing.errors import InputError
 from synth.decontaminate import Item
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, PromptsConfig
-from synth.problems.loaders import RawRow, jsonl_rows, problem_rows
+from synth.problems.loaders import RawRow, file_rows, problem_rows
 from synth.problems.problem import conversation_text, load_prompts
 
 TEXT_KEYS = ("prompt", "question", "problem", "messages", "conversations", "instruction", "input", "text", "content")
@@ -37,15 +37,15 @@ def prompt_items(config: PromptsConfig) -> list[Item]:
 
 
 def file_items(path: Path) -> list[Item]:
-    """The items of one jsonl file. Raises InputError for a file or row that cannot be used."""
-    return list(_items(path.name, jsonl_rows(str(path), "--against")))
+    """The items of one file of rows (JSON lines, a JSON array, Parquet). Raises InputError where it cannot be used."""
+    return list(_items(path.name, file_rows(str(path), "--against")))
 
 
 def _file_or_hub_items(name: str) -> list[Item]:
     if Path(name).is_file():
-        return list(_items(Path(name).name, jsonl_rows(name, "label.decontaminate.against")))
-    if name.endswith((".jsonl", ".json")):
-        raise InputError("no such file", where=name, hint="label.decontaminate.against: a jsonl file or a hub id")
+        return list(_items(Path(name).name, file_rows(name, "label.decontaminate.against")))
+    if name.endswith((".jsonl", ".json", ".parquet")):
+        raise InputError("no such file", where=name, hint="label.decontaminate.against: a file of rows or a hub id")
     return _hub_items(HubPrompts(dataset=name, split="test"))
 
 

@@ -278,7 +278,7 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 @functools.cache
 def code_digest() -> str:
-    """sha256 hex of the source of the packages that a replica runs: equal on nodes with the same version."""
+    """sha256 hex of the Python source of the packages that a replica runs: equal on nodes with the same version."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[2]
     for file in sorted(path for package in ("licensing", "synth") for path in (root / package).rglob("*.py")):

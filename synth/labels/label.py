@@ -92,7 +92,7 @@ def label(
         progress: Called with the finished and all shards.
         shard_rows: Rows of a shard.
 
-    Raises InputError where the sample store lacks a text.
+    Raises InputError where the sample store lacks a text, MissingDependency where a library is not installed.
     """
     out.mkdir(parents=True, exist_ok=True)
     scratch = scratch / _identity(traces, config, items, shard_rows)
@@ -145,7 +145,6 @@ def _nothing(out: Path) -> LabelSummary:
 def _problem_stats(
     db: duckdb.DuckDBPyConnection, samples: Path, verdicts: Path, problem_stops: Path | None, out: Path
 ) -> int:
-    schema = problem_stats_schema()
     db.read_parquet(str(verdicts)).create_view("verdicts")
     counted = "verdicts"
     # `judged` speaks of the rules' verdict; a judge may give one where they could not.
@@ -180,10 +179,19 @@ def _problem_stats(
         for problem_id, n_samples, n_judged, n_correct, unbiased, suspect_gold, teacher in stream(db.sql(query)):
             low, high = exact_interval(n_correct, n_judged) if n_judged else (None, None)
             estimate = unbiased if unbiased is not None else n_correct / n_judged if n_judged else None
-            values = (n_samples, n_judged, n_correct, estimate, low, high, bool(suspect_gold), teacher)
-            yield dict(zip(schema.names, (problem_id, *values), strict=True))
+            yield {
+                "problem_id": problem_id,
+                "n_samples": n_samples,
+                "n_judged": n_judged,
+                "n_correct": n_correct,
+                "estimate": estimate,
+                "low": low,
+                "high": high,
+                "suspect_gold": bool(suspect_gold),
+                "teacher": teacher,
+            }
 
-    return write_parquet(out, schema, rows())
+    return write_parquet(out, problem_stats_schema(), rows())
 
 
 # --- near duplicates ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from licensing.errors import MissingDependency
 from licensing.secrets import listed_kinds
 
 _LONG_NUMBER = re.compile(r"\d{3}[ ().-]{0,3}\d{3}|\+\d[\d ().-]{7}")  # without one there is neither phone nor card
@@ -42,8 +43,11 @@ def personal_data(text: str) -> str | None:
 
 
 def _is_phone(text: str) -> bool:
-    import phonenumbers
-
+    try:
+        import phonenumbers
+    except ModuleNotFoundError as error:
+        hint = "pip install phonenumbers, or set label.secrets to false"
+        raise MissingDependency("phonenumbers is not installed", where="label.secrets", hint=hint) from error
     try:
         return bool(phonenumbers.is_valid_number(phonenumbers.parse(text, "US")))
     except phonenumbers.NumberParseException:

@@ -32,7 +32,7 @@ def label_shards(
 ) -> None:
     """Label every shard into ``out``, calling ``done`` after each.
 
-    Raises the first InputError or OSError that a worker meets; RuntimeError where a process dies
+    Raises the first InputError, MissingDependency or OSError that a worker meets; RuntimeError where a process dies
     outside of any row.
     """
     if not shards:

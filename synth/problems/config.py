@@ -22,8 +22,8 @@ class _PromptSource(Section):
     limit: int | None = Field(
         None,
         ge=1,
-        description="Number of problems to take, broken rows aside: the first ones, or random ones with `seed`; "
-        "absent: all.",
+        description="Number of problems to take, broken rows aside: the first ones, or random ones with `seed` "
+        "(not reasoning_gym); absent: all.",
     )
 
 

@@ -204,8 +204,12 @@ def _check_columns(config: HubPrompts | ImportedTraces, first: Mapping[str, Any]
 
 def reasoning_gym_rows(config: ReasoningGymPrompts) -> Iterator[RawRow]:
     """Items of one task, each with its whole ``entry``, which its scorer reads."""
-    import reasoning_gym
-
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise MissingDependency(
+            f"`reasoning-gym` is not usable here: {error}", where="prompts.kind", hint="pip install reasoning-gym"
+        ) from error
     try:
         data = reasoning_gym.create_dataset(config.task, size=config.size, seed=config.seed, **config.config)
     except (ValueError, TypeError, AssertionError, AttributeError) as error:

@@ -32,7 +32,7 @@ class AdaptiveBounds(Section):
         4,
         ge=2,
         description="Number of samples that agree on another answer than the gold one, at which a problem stops as "
-        "`suspect_gold`; null: never.",
+        "`suspect_gold` while none agrees with gold; null: never.",
     )
     min_chance: float | None = Field(
         None,
@@ -183,12 +183,17 @@ class SamplingOptions(Section):
     """
 
     temperature: float = Field(ge=0, description="Sampling temperature; 0: greedy decoding.")
-    top_k: int | None = Field(None, ge=1, description="Number of most probable tokens to draw from; absent: all.")
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        description="Number of most probable tokens to draw from; absent: all, or an endpoint's own default.",
+    )
     min_p: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Least probability of a token, as a share of the most probable token's; absent: no limit.",
+        description="Least probability of a token, as a share of the most probable token's; absent: no limit, or an "
+        "endpoint's own default.",
     )
     repetition_penalty: float | None = Field(
         None,

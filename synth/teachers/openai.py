@@ -1,8 +1,8 @@
 """Any OpenAI-compatible endpoint, by the official client: many requests in flight, in one thread with an event loop.
 
-**Streams.** Answers are always streamed, so that a slow answer can be told from a dead one: a request may take
-``total_timeout_s``, and ``idle_timeout_s`` without a byte. Events are decoded by ``chat_stream.py`` and not by the
-client, which builds typed objects of them: at some thousand tokens a second that costs more than the tokens.
+**Streams.** Answers are streamed where the endpoint can, so that a slow answer can be told from a dead one: a request
+may take ``total_timeout_s``, and ``idle_timeout_s`` without a byte. Events are decoded by ``chat_stream.py`` and not by
+the client, which builds typed objects of them: at some thousand tokens a second that costs more than the tokens.
 
 **Retries**: lost connections, 408, 409, 5xx, streams that break off, malformed answers (JSON that does not parse, a
 proxy's page); at most ``max_attempts`` times, with jittered, growing waits. 429 and 503 lower the number of requests

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trace_builder import FAST, labels_of, trace, write_tables
 
-from licensing.errors import InputError
+from licensing.errors import InputError, MissingDependency
 from synth.labels.config import LabelConfig
 from synth.labels.label import label
 from synth.sampling.store import SAMPLE_LOG
@@ -87,3 +87,16 @@ def test_a_trace_whose_labels_do_not_end_gets_none_with_a_reason_and_the_others_
             assert (row["truncated"], row["language_mixing_reason"], row["contaminated_reason"]) == (False, None, None)
         else:
             assert (row["personal_data"], row["personal_data_reason"]) == (True, "phone number (1)")
+
+
+@pytest.mark.slow
+def test_a_library_that_is_missing_ends_the_stage_and_is_no_reason_of_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "phonenumbers.py").write_text("raise ModuleNotFoundError('no phonenumbers')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = [trace("p0", 0), trace("p1", 0, text="<think>hm</think>call 415-867-1230")]
+    config = LabelConfig(languages=None, near_duplicates=None, workers=1)
+    tables = write_tables(tmp_path / "tables", rows)
+    with tables.open() as traces, pytest.raises(MissingDependency, match="phonenumbers is not installed"):
+        label(traces, tables.verdicts, config, tmp_path / "out", tmp_path / "scratch")
