@@ -74,7 +74,11 @@ def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Findi
     except InputError as error:
         if isinstance(method, LoraMethod) and names_parts(method):
             return  # the check of the student says it
-        raise InputError(error.what, where=str(student.base), hint="mend its config.json") from error
+        raise InputError(
+            error.what,
+            where=str(student.base),
+            hint="mend its config.json, or install a transformers that has this model",
+        ) from error
     if isinstance(method, LoraMethod):
         total = model.num_parameters()
         try:

@@ -112,12 +112,13 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
             )
             return
         dtype = "bfloat16" if student.dtype == "auto" else student.dtype
-        more = ["train in more processes with student.parallel.strategy: fsdp2"]
+        strategy = parallel.strategy if sharded(parallel, 2) else "fsdp2"
+        more = [f"train in more processes with student.parallel.strategy: {strategy}"]
         try:
             needed = forecast(student, base.folder, dtype, world, again)
         except InputError:
             return  # the check of the export says it, or that of the student
-        if needed.activations > needed.weights:
+        if needed.activations > needed.weights and strategy != "zero3":
             with contextlib.suppress(InputError):  # not of every model
                 check_context_layers(base.folder, student.max_length)
                 more.append("divide rows with student.parallel.context_parallel_size")
@@ -184,7 +185,7 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         gathered = (2 if dtype == "bfloat16" else 4) * (2 * largest + saved.outside) if divided else 0
     host = 0.0
     if zero3 and parallel.cpu_offload:
-        host = weights + 2 * gradients + optimizer
+        host = max(weights + 2 * gradients + optimizer, saved.weights)  # each process opens the base whole, first
         weights = gradients = optimizer = 0.0
     return MemoryForecast(
         parameters=saved.parameters,

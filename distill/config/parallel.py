@@ -47,8 +47,8 @@ class ParallelConfig(Section):
             raise ValueError("several nodes need student.parallel.processes, the number on each of them")
         if self.cpu_offload and self.strategy != "zero3":
             raise ValueError("cpu_offload needs strategy: zero3")
-        if self.cpu_offload and self.processes == self.nodes == 1:
-            raise ValueError("cpu_offload needs several processes: one alone trains without DeepSpeed")
+        if self.cpu_offload and (self.processes or 1) * self.nodes == 1:
+            raise ValueError("cpu_offload needs student.parallel.processes, several: one trains without DeepSpeed")
         context = self.context_parallel_size
         if context > 1:
             if self.strategy == "zero3":

@@ -65,10 +65,12 @@ def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
     assert (zero3.gradients, zero3.optimizer) == (divided.gradients, divided.optimizer)
     assert zero3.gathered == 2 * alone.weights  # so small a model is fetched as a whole, and its gradients collected
     assert zero3.disk == 2 * 16 * PARAMETERS
-    host = of(base, world=4, parallel={"strategy": "zero3", "cpu_offload": True})
+    offloaded = {"strategy": "zero3", "cpu_offload": True, "processes": 4}
+    host = of(base, world=4, parallel=offloaded)
     assert (host.weights, host.gradients, host.optimizer, host.gathered) == (0, 0, 0, zero3.gathered)
     assert host.host == zero3.weights + 2 * zero3.gradients + zero3.optimizer
     assert zero3.host == 0 < zero3.total - host.total
+    assert of(base, world=64, parallel=offloaded).host == alone.weights, "each process opens the base whole"
     assert "GiB of the host's memory a process" in str(host)
 
 

@@ -293,7 +293,7 @@ def test_the_learning_rate_ends_at_the_share_of_its_peak_that_the_recipe_names(s
 
 def test_a_control_with_fewer_rows_has_the_steps_of_the_student(start, rows, tmp_path: Path) -> None:
     control = run(student(), start, rows[:3], tmp_path, samples=10)
-    assert (control.rows, control.samples, control.steps) == (3, 10, 3)
+    assert [control.facts[name] for name in ("rows_out", "samples", "steps")] == [3, 10, 3]
 
 
 def test_the_optimiser_has_the_settings_of_the_recipe(start, rows, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_the_optimiser_has_the_settings_of_the_recipe(start, rows, tmp_path: Pat
 
     moments = {"adam_beta1": 0.5, "adam_beta2": 0.75, "weight_decay": 0.25, "max_grad_norm": 1e-3}
     result = run(student("full", **moments, num_train_epochs=0.4), start, rows, tmp_path)
-    assert result.steps == 1
+    assert result.facts["steps"] == 1
     saved = torch.load(tmp_path / "checkpoints" / "checkpoint-1" / "optimizer.pt", weights_only=True)
     assert {group["betas"] for group in saved["param_groups"]} == {(0.5, 0.75)}
     assert {group["weight_decay"] for group in saved["param_groups"]} == {0.25, 0.0}  # none for norms
