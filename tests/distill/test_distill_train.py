@@ -449,7 +449,7 @@ def long_rows() -> Rows:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_packed_rows_are_proven_and_train_as_rows_one_at_a_time(
+def test_packed_rows_are_checked_and_train_as_rows_one_at_a_time(
     start: Path, long_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, dtype: str
 ) -> None:
     config = student({"kind": method}, dtype=dtype, num_train_epochs=1, max_length=1024)  # no dropout

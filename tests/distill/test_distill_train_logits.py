@@ -31,7 +31,7 @@ TRACES = [
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     alone(monkeypatch)
 
 

@@ -60,7 +60,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     alone(monkeypatch)
 
 
