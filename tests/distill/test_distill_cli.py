@@ -72,7 +72,7 @@ def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_pa
     findings = {found["subject"]: found for found in json.loads(answer.out)}
     assert set(findings) == {"parts", "student", "teacher", "licences", "problems", "held-out problems", "disk"}
     assert "8 problems: for two models" in findings["held-out problems"]["what"]
-    assert "differences from 0.495 are found" in findings["held-out problems"]["what"]
+    assert "a difference of 0.495 is detected" in findings["held-out problems"]["what"]
     assert "96 samples, at most 6,144 teacher tokens" in findings["problems"]["what"]
     assert list(tmp_path.iterdir()) == []
 

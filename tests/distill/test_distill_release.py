@@ -541,9 +541,10 @@ def test_the_license_file_of_the_base_is_the_releases_own_only_where_both_names_
     (tmp_path / "private" / "my-base" / "LICENSE").write_text("The terms of the base.\n")
     audited = finished_stages(tmp_path / "known", known).audit
     assert (audited.path / "LICENSE").read_text() == "The terms of the base.\n"
-    with pytest.raises(InputError, match="there is no text of other here") as refused:
+    with pytest.raises(InputError, match="the text of other is missing") as refused:
         finished_stages(tmp_path / "other", other)
-    assert (refused.value.where, refused.value.hint) == ("release.license", "set release.license_file")
+    assert refused.value.where == "release.license"
+    assert refused.value.hint == "set release.license_file to a file with the text"
 
 
 @pytest.mark.slow
