@@ -112,7 +112,7 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
             )
             return
         dtype = "bfloat16" if student.dtype == "auto" else student.dtype
-        strategy = parallel.strategy if sharded(parallel, 2) else "fsdp2"
+        strategy = "fsdp2" if parallel.strategy == "ddp" else parallel.strategy
         more = [f"train in more processes with student.parallel.strategy: {strategy}"]
         try:
             needed = forecast(student, base.folder, dtype, world, again)

@@ -536,10 +536,10 @@ def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Pa
 def test_the_license_file_of_the_base_is_the_releases_own_only_where_both_names_mean_one_known_license(
     tmp_path: Path,
 ) -> None:
-    known = private_recipe(tmp_path, "student.license=openmdw-1.1", "release.license=openmdw-1.1")  # has no text here
+    same = private_recipe(tmp_path, "student.license=openmdw-1.1", "release.license=openmdw-1.1")  # has no text here
     other = private_recipe(tmp_path, "student.license=other", "release.license=other", "release.license_name=mine")
     (tmp_path / "private" / "my-base" / "LICENSE").write_text("The terms of the base.\n")
-    audited = finished_stages(tmp_path / "known", known).audit
+    audited = finished_stages(tmp_path / "same", same).audit
     assert (audited.path / "LICENSE").read_text() == "The terms of the base.\n"
     with pytest.raises(InputError, match="the text of other is missing") as refused:
         finished_stages(tmp_path / "other", other)

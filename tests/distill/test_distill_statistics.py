@@ -137,12 +137,12 @@ def test_mcnemar_agrees_with_evalsig(n: int) -> None:
 
 def nemo() -> tuple[Any, dict[str, Any], list[int]]:
     """Of ``nemo_reference.json``: correct samples by model and number of samples, values, families."""
-    kept = json.loads(NEMO.read_text())
+    reference = json.loads(NEMO.read_text())
     rows = {
         model: {int(n): np.array([*map(int, counts)]) for n, counts in of_model.items()}
-        for model, of_model in kept["rows"].items()
+        for model, of_model in reference["rows"].items()
     }
-    return rows, kept["values"], [at // kept["family_size"] for at in range(len(rows["baseline"][1]))]
+    return rows, reference["values"], [at // reference["family_size"] for at in range(len(rows["baseline"][1]))]
 
 
 def test_tests_agree_with_nemo_evaluator() -> None:
