@@ -190,10 +190,9 @@ def without_speed_only(engine_args: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in engine_args.items() if name not in SPEED_ONLY_ENGINE_ARGS}
 
 
-class VllmTeacher(_InProcessFields):
-    """The vLLM engine in this process. Data-parallel attention needs a server: kind vllm_server."""
+class _VllmFields(_EngineArgsFields):
+    """vLLM, in this process or as a server."""
 
-    kind: Literal["vllm"] = "vllm"
     dtype: Dtype = Field("auto", description="Precision of the weights; auto: chosen by the engine.")
     quantization: str | None = Field(
         None, description="Quantization method by vLLM's name; absent: that of the model's configuration."
@@ -205,23 +204,29 @@ class VllmTeacher(_InProcessFields):
     pipeline_parallel_size: int = Operational(
         1, ge=1, description="Number of pipeline stages, each with a part of the layers."
     )
-    enable_expert_parallel: bool = Operational(
-        False,
-        description="Whether the experts of a mixture-of-experts model are spread over the tensor-parallel ranks "
-        "whole, in place of a slice of each on every rank.",
-    )
     gpu_memory_utilization: float | None = Operational(
         None, gt=0, le=1, description="Share of a GPU's memory that vLLM uses, 0 to 1; vLLM's default if absent."
     )
     max_num_seqs: int | None = Operational(
         None, ge=1, description="Most requests in one batch of the engine; vLLM's default if absent."
     )
+    trust_remote_code: bool = Field(False, description="Whether Python code from the model's folder may run.")
+
+
+class VllmTeacher(_VllmFields, _InProcessFields):
+    """The vLLM engine in this process. Data-parallel attention needs a server: kind vllm_server."""
+
+    kind: Literal["vllm"] = "vllm"
+    enable_expert_parallel: bool = Operational(
+        False,
+        description="Whether the experts of a mixture-of-experts model are spread over the tensor-parallel ranks "
+        "whole, in place of a slice of each on every rank.",
+    )
     reasoning_parser: str | None = Field(
         None,
         description="vLLM's reasoning parser by name, to count `reasoning_tokens`; absent: not counted. The text stays "
         "the raw completion.",
     )
-    trust_remote_code: bool = Field(False, description="Whether Python code from the model's folder may run.")
 
 
 class AutoTeacher(_InProcessFields):
@@ -410,35 +415,18 @@ def _checked_address(field: str, address: str) -> str:
     return address.rstrip("/")
 
 
-class VllmServerTeacher(ServedTeacher, _EngineArgsFields):
+class VllmServerTeacher(ServedTeacher, _VllmFields):
     """A `vllm serve` of this run, on a free port of this machine: data parallelism, or an engine that may crash."""
 
     kind: Literal["vllm_server"] = "vllm_server"
     concurrency: int = Operational(
         256, ge=1, le=8192, description="Most requests in flight; fewer while the server answers 429 or 503."
     )
-    dtype: Dtype = Field("auto", description="Precision of the weights; auto: chosen by the engine.")
-    quantization: str | None = Field(
-        None, description="Quantization method by vLLM's name; absent: that of the model's configuration."
-    )
-    max_model_len: int | None = Field(
-        None, ge=1, description="Most tokens of prompt and answer together; the model's limit if absent."
-    )
-    tensor_parallel_size: int = Operational(1, ge=1, description="Number of GPUs that share each layer.")
-    pipeline_parallel_size: int = Operational(
-        1, ge=1, description="Number of pipeline stages, each with a part of the layers."
-    )
     data_parallel_size: int = Operational(1, ge=1, description="Number of copies of the engine.")
     enable_expert_parallel: bool = Operational(
         False,
         description="Whether the experts of a mixture-of-experts model are spread whole over the tensor-parallel and "
         "data-parallel ranks.",
-    )
-    gpu_memory_utilization: float | None = Operational(
-        None, gt=0, le=1, description="Share of a GPU's memory that vLLM uses, 0 to 1; vLLM's default if absent."
-    )
-    max_num_seqs: int | None = Operational(
-        None, ge=1, description="Most requests in one batch of the engine; vLLM's default if absent."
     )
     reasoning_parser: str | None = Field(
         None,
@@ -448,7 +436,6 @@ class VllmServerTeacher(ServedTeacher, _EngineArgsFields):
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Any further argument of `vllm serve` by name, with underscores."
     )
-    trust_remote_code: bool = Field(False, description="Whether Python code from the model's folder may run.")
     start_timeout_s: float = Operational(
         3600,
         gt=0,
