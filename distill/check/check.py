@@ -34,6 +34,7 @@ from distill.release.lineage import declared_licenses, is_on_hub, planned_lineag
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.train.distillation import TRL_INSTALL, require_trl
+from distill.train.kernels import INSTALL as LIGER_INSTALL
 from distill.train.launch import check_keeps_checkpoints
 from distill.train.rollouts import rollout_bytes
 from licensing.audit import audit
@@ -120,6 +121,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
+    if recipe.student.liger:
+        modules["liger_kernel"] = LIGER_INSTALL
     if recipe.student.parallel.strategy == "zero3":
         modules["deepspeed"] = "pip install 'distill-release[deepspeed]'"
     modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}

@@ -19,6 +19,7 @@ from distill.models.prepare import pad_token
 from distill.models.tokens import RowRefused, Tokens
 from distill.models.vocabulary import embedding_rows
 from distill.train.context import check_context_layers
+from distill.train.kernels import require_kernels
 from distill.train.weights import adapted, built
 from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files, write_object
@@ -71,6 +72,11 @@ def _certain(recipe: Recipe, base: BaseFolder, *, ask_peft: bool = True) -> Iter
         yield from _tried(
             "the division of rows is not checked", "student.parallel.context_parallel_size",
             ("torch", "transformers"), partial(check_context_layers, base.folder, student.max_length),
+        )  # fmt: skip
+    if student.liger:
+        yield from _tried(
+            "Liger's kernels are not checked", "student.liger", ("torch", "transformers", "triton", "liger_kernel"),
+            lambda: require_kernels(built(base.folder)),
         )  # fmt: skip
     if isinstance(student.method, LoraMethod):
         if ask_peft and names_parts(student.method):  # PEFT's own word, for the model without its weights

@@ -144,6 +144,12 @@ class StudentConfig(Section):
         "adamw",
         description="The 8-bit ones need bitsandbytes; paged: moments move to the host's memory under pressure.",
     )
+    liger: bool = Field(
+        False,
+        description="SFT with Liger's Triton kernels for norms and gated MLPs, on GPUs, where they give the losses and "
+        "gradients of the model's own modules.",
+        exclude_if=lambda value: not value,  # a recipe without it has the key that it had
+    )
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)

@@ -226,14 +226,15 @@ class OptimiserFacts(Facts):
 class TrainFacts(OptimiserFacts):
     """``tokens`` and ``trained_tokens`` count one pass over the rows, without padding; ``samples`` are the rows of all
     steps. ``left_out``: rows by the reason for which they were not trained on, and by their source. ``layout`` of the
-    micro batches: packed, padded or single; ``layouts_refused``: those that gave other losses. ``problem_steps``: steps
-    that the loss guard named: step, problem, ids of the rows."""
+    micro batches: packed, padded or single; ``layouts_refused``: those that gave other losses. ``liger``: "used",
+    or why its kernels were not. ``problem_steps``: steps that the loss guard named: step, problem, ids of the rows."""
 
     trained_tokens: int
     method: str
     samples: int | None = None
     layout: str | None = None
     layouts_refused: tuple[str, ...] = ()
+    liger: str | None = None
     problem_steps: tuple[dict[str, Any], ...] = ()
     left_out: dict[str, int]
     left_out_sources: dict[str, int] = {}

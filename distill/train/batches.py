@@ -119,6 +119,11 @@ def batch_of(texts: Sequence[Any], prompt_lengths: Sequence[int], layout: Layout
     }
 
 
+def on_device(device: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """``batch`` with its tensors on ``device``."""
+    return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+
+
 class Steps:
     """The optimiser steps of a training, for a ``torch.utils.data.DataLoader``: item ``n`` is step ``n``.
 

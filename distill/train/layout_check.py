@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.train.attention import QUERIES_BY_PLACE, register_packed_attention, scales_queries_by_place
-from distill.train.batches import LAYOUTS, Layout, batch_of
+from distill.train.batches import LAYOUTS, Layout, batch_of, on_device
 from distill.train.context import ContextGroup, part_of
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.rows import TokenRows
@@ -50,8 +50,7 @@ def check_layouts(
     """
     import torch
 
-    by_length = sorted(step, key=lambda row: (-rows.lengths[row], row))
-    texts = [rows.input_ids(row)[:_MOST_TOKENS] for row in dict.fromkeys((by_length[0], by_length[-1]))]
+    texts = short_texts(rows, step)
     refused: list[str] = []
     attention = model.config._attn_implementation
     model.eval()
@@ -97,12 +96,18 @@ def check_layouts(
     return CheckedLayout("single", False, 0.0, tuple(refused))
 
 
+def short_texts(rows: TokenRows, step: Sequence[int]) -> list[Any]:
+    """Token ids that begin the longest and the shortest row of ``step``."""
+    by_length = sorted(step, key=lambda row: (-rows.lengths[row], row))
+    return [rows.input_ids(row)[:_MOST_TOKENS] for row in dict.fromkeys((by_length[0], by_length[-1]))]
+
+
 def _gathered(losses: Any, model: Any, texts: Sequence[Any], pad_id: int, context: ContextGroup) -> Any:
     """The losses of packed ``texts``, each from the process that holds its position."""
     import torch
 
     whole = batch_of(texts, [1] * len(texts), "packed", pad_id)
-    part = _onto(model.device, part_of(whole, context.rank, context.size, pad_id))
+    part = on_device(model.device, part_of(whole, context.rank, context.size, pad_id))
     places = part["labels"][0] != -100
     own = torch.zeros(places.shape, device=model.device)
     own[places] = losses(model, part)[0]
@@ -110,11 +115,7 @@ def _gathered(losses: Any, model: Any, texts: Sequence[Any], pad_id: int, contex
 
 
 def _batch(texts: Sequence[Any], layout: Layout, pad_id: int, device: Any) -> dict[str, Any]:
-    return _onto(device, batch_of(texts, [1] * len(texts), layout, pad_id))
-
-
-def _onto(device: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+    return on_device(device, batch_of(texts, [1] * len(texts), layout, pad_id))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ What is added to the trainer:
 - an item of its data set is a whole optimiser step, so that rows can be packed without changing the batch
   (``batches.py``), in a layout that was checked on the first rows (``layout_check.py``);
 - the head runs on labelled positions alone, on every device (``loss.py``);
+- Liger's kernels take the place of norms and MLPs where they compute the same (``kernels.py``);
 - a step that is not finite is skipped, and its rows are named (``guard.py``);
 - each checkpoint is marked when it is whole, and a resume takes the newest marked one (``checkpoints.py``);
 - nothing is sent anywhere but to the trackers that the recipe names.
@@ -31,7 +32,8 @@ from distill.train.checkpoints import MARK, complete, fingerprint_of, library_ve
 from distill.train.context import check_context_layers
 from distill.train.environment import require_modules, training_environment
 from distill.train.guard import NOT_FINITE, LossGuard
-from distill.train.layout_check import CheckedLayout, check_layouts
+from distill.train.kernels import kernels_fault, require_triton, use_kernels
+from distill.train.layout_check import CheckedLayout, check_layouts, short_texts
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.metrics import MetricsLog, ModelFlops, peak_flops
 from distill.train.result import TrainResult, end_losses, logged_steps
@@ -96,6 +98,10 @@ def train_sft(
     require_modules("training", "student", "accelerate", "peft", "torch", "transformers")
     import torch
 
+    on_gpu = torch.cuda.is_available()
+    if student.liger:
+        require_modules("training with Liger's kernels", "student.liger", "triton", "liger_kernel")
+        require_triton(on_gpu)
     parts = student.parallel.context_parallel_size
     if parts > 1:
         check_context_layers(start, student.max_length)
@@ -105,12 +111,12 @@ def train_sft(
         (start / name).read_bytes()
         for name in ("tokenizer.json", "config.json", "chat_template.jinja", "generation_config.json")
     ]
-    versions = library_versions("torch", "transformers", "peft", "accelerate")
+    kernels = ("liger-kernel", "triton") if student.liger else ()
+    versions = library_versions("torch", "transformers", "peft", "accelerate", *kernels)
     dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
     checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
     rows_key = fingerprint_of(rows_digest, str(student.max_length), versions, *template)
-    on_gpu = torch.cuda.is_available()
     first, ranks = parallel.rank() == 0, parallel.world_size()
     parallel.start_processes(student.parallel, on_gpu)
     with parallel.first_rank_first():
@@ -132,6 +138,15 @@ def train_sft(
         checked = check_layouts(model, data, order[: student.batch_size], pad_id, context)
         for refusal in checked.refused if first else ():
             progress(0, None, f"training in {checked.layout} rows; refused: {refusal}")
+        fault = None
+        if student.liger:
+            fault = kernels_fault(model, short_texts(data, order[: student.batch_size]), dtype, device)
+            if parallel.sum_of_ranks(torch.tensor(float(fault is not None), device=device)):  # one decision of all
+                fault = fault or "another process found a difference"
+                if first:
+                    progress(0, None, f"training without Liger's kernels: {fault}")
+            else:
+                use_kernels(model)
         most_tokens = student.micro_batch_size * int(data.lengths.max())
         steps = Steps(data, order, student.batch_size, most_tokens, pad_id, checked.layout, ranks, parts)
         trainer = _trainer(student, model, steps, data, checked, dtype, checkpoints, fingerprint, metrics, progress)
@@ -165,6 +180,7 @@ def train_sft(
         "dtype": dtype,
         "layout": checked.layout,
         "layouts_refused": list(checked.refused),
+        **({"liger": fault or "used"} if student.liger else {}),
         "trained_parameters": trained_parameters,
         **end_losses(history),
         "problem_steps": [

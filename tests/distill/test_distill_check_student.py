@@ -222,6 +222,25 @@ def test_rows_of_models_that_mix_positions_otherwise_than_by_whole_attention_are
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"model_type": "stablelm"}, "Liger has no kernels for models of type stablelm"),
+        ({"model_type": "mixtral"}, "models with experts (mixtral) are trained without Liger's kernels"),
+    ],
+)
+def test_models_that_liger_has_no_kernels_for_are_refused_with_them(
+    check, base, changes: dict[str, Any], fault: str
+) -> None:
+    assert {finding.level for finding in check("student.liger=true")} <= {"ok", "note"}
+    config(base, **changes)
+    assert fault not in str(check())
+    (error,) = [finding for finding in check("student.liger=true") if finding.level == "error"]
+    assert fault in error.what
+    assert error.where == "student.liger"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"model_type": "foo"}, {"rope_parameters": {"rope_type": "longrope"}}])
 def test_a_base_that_transformers_cannot_read_is_refused_where_rows_are_divided(check, base, changes) -> None:
     config(base, **changes)

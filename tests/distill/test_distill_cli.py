@@ -134,6 +134,7 @@ def test_a_misspelt_engine_argument_of_the_evaluation_is_found_before_anything_r
     [
         ("ray", "engine.kind=ray", "pip install ray"),
         ("deepspeed", "student.parallel.strategy=zero3", "pip install 'distill-release[deepspeed]'"),
+        ("liger_kernel", "student.liger=true", "pip install 'distill-release[liger]'"),
         ("bitsandbytes", "student.optimizer=adamw_8bit", "pip install bitsandbytes"),
     ],
 )

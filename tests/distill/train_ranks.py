@@ -3,7 +3,7 @@
 Usage: train_ranks.py JOB, a JSON file {"rows": [...], "groups": [{"processes": 2, "students": [{"student": {...},
 "start": folder}], "resumed": [0], "place": folder}]}. The processes are forks of this one, which has imported the
 libraries and done nothing with them. A student in "resumed" is trained a second time, in new processes, from the older
-checkpoint of the first.
+checkpoint of the first. With TRITON_INTERPRET in the environment they run Triton's kernels.
 """
 
 from __future__ import annotations
@@ -70,4 +70,8 @@ def train_one(student: dict[str, Any], job: dict[str, Any], place: Path) -> None
 
 
 if __name__ == "__main__":
+    if "TRITON_INTERPRET" in os.environ:
+        from triton_interpreter import complete
+
+        complete()
     main()
