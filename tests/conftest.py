@@ -34,7 +34,7 @@ GROUPS = {
         "test_distill_across_tokenizers.py", "test_distill_formats.py", "test_distill_load.py",
         "test_distill_memory.py", "test_distill_pair.py",
         "test_distill_prepare.py", "test_distill_render.py", "test_distill_select.py", "test_distill_train.py",
-        "test_distill_train_on_policy.py", "test_publish_merge.py", "test_publish_weights.py",
+        "test_distill_train_on_policy.py", "test_multimodal_base.py", "test_publish_merge.py", "test_publish_weights.py",
         "test_synth_verify_rewards.py",
     ),
     "vllm": (
