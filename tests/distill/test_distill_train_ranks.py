@@ -252,7 +252,6 @@ def moves(offload):
     for step in ([True, True], [False, False], [True, False]):
         with deepspeed.zero.GatheredParameters([model[1].bias]):
             before = model[1].bias.tolist()
-        zero.forget_gradients(engine)
         for number, both in enumerate(step):
             zero.backward(engine, engine(both), number == 1)
         with deepspeed.zero.GatheredParameters([model[1].bias]):
