@@ -228,6 +228,7 @@ def test_the_configuration_of_zero3_is_read_by_deepspeeds_own_parser(monkeypatch
         assert (zero.reduce_bucket_size, zero.param_persistence_threshold) == (REDUCED_PARAMETERS, 0)
         assert not zero.model_extra, "fields that DeepSpeed does not know"
         assert (config.train_batch_size, config.gradient_accumulation_steps, config.gradient_clipping) == (1, 1, 0.7)
+        assert config.torch_autocast_lower_precision_safe_modules == []
         assert (config.torch_autocast_enabled, config.bfloat16_config.enabled) == (dtype == "bfloat16", False)
 
 
