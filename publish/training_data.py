@@ -52,8 +52,9 @@ OPTIONAL_COLUMNS = {
     "pass_rate_teacher": "the teacher whose samples of the problem pass_rate counts: the first of those asked in turn",
     "rewritten": "JSON; what the teacher said of itself before the student's name took its place; null elsewhere",
     "majority": "JSON; for a problem without a reference answer: the majority answer of its samples, which replaces it",
+    "not_trained": "why training left the row out; null for rows that the model was trained on",
 }
-"""Columns of data sets whose recipe asks for them; they follow the others, in this order."""
+"""Columns of data sets whose recipe or training asks for them; they follow the others, in this order."""
 
 _NUMBERS = {"pass_rate": "float64", "prompt_tokens": "int64", "completion_tokens": "int64", "sample_index": "int64"}
 

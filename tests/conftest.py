@@ -34,8 +34,8 @@ GROUPS = {
         "test_distill_across_tokenizers.py", "test_distill_formats.py", "test_distill_load.py",
         "test_distill_memory.py", "test_distill_pair.py",
         "test_distill_prepare.py", "test_distill_render.py", "test_distill_select.py", "test_distill_train.py",
-        "test_distill_train_on_policy.py", "test_publish_merge.py", "test_publish_weights.py",
-        "test_synth_verify_rewards.py",
+        "test_distill_train_on_policy.py", "test_multimodal_base.py", "test_publish_merge.py",
+        "test_publish_weights.py", "test_synth_verify_rewards.py",
     ),
     "vllm": (
         "test_distill_teacher_server.py", "test_quickstart.py", "test_synth_several.py", "test_synth_teachers.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,13 @@ from distill.check.preview import final_base
 from distill.check.student import names_parts
 from distill.config.recipe import LoraMethod, RandomBase, Recipe, StudentConfig
 from distill.models.prepare import write_prepared
-from distill.train.weights import adapted, built, frozen_experts, save_empty_adapter
+from distill.train.weights import adapted, built, frozen_experts, save_empty_adapter, unadapted_layers
 from licensing.errors import DistillError, InputError, Refused
 from publish.export import check_export
 
 
 def dry_export(recipe: Recipe) -> Iterator[Finding]:
-    """Whether what is trained can be exported, and which experts are not trained. A random base is not looked at.
+    """Whether what is trained can be exported, and which layers are not trained. A random base is not looked at.
 
     Not covered: a base that the run fetches (``require_exportable``).
     """
@@ -87,7 +88,7 @@ def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Findi
             if names_parts(method):
                 return  # the check of the student says it
             raise
-        yield from _without_adapter(model, total)
+        yield from _without_adapter(model, method, total)
         adapter = folder / "adapter"
         save_empty_adapter(model, student, adapter)
         numbers = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -96,7 +97,7 @@ def _try(student: StudentConfig, prepared: Path, folder: Path) -> Iterator[Findi
     yield Finding("ok", "export", f"tried without weights: {trained}, and the released folder loads")
 
 
-def _without_adapter(model: Any, total: int) -> Iterator[Finding]:
+def _without_adapter(model: Any, method: LoraMethod, total: int) -> Iterator[Finding]:
     frozen = frozen_experts(model)
     if frozen:
         ends = sorted({".".join(name.split(".")[-3:]) for name in frozen})
@@ -105,4 +106,13 @@ def _without_adapter(model: Any, total: int) -> Iterator[Finding]:
             f"routed experts ({sum(frozen.values()) / total:.0%} of the base's parameters) have no adapter, "
             "since student.method.target_modules names linear layers only",
             "student.method.target_parameters", f"set it to [{', '.join(ends)}] to train them",
+        )  # fmt: skip
+    layers = unadapted_layers(model, method)
+    if layers:
+        ends = sorted({re.sub(r"^.*\.\d+\.", "", name) for name in layers})
+        yield Finding(
+            "note", "export",
+            f"linear layers ({sum(layers.values()) / total:.0%} of the base's parameters) have no adapter, since PEFT "
+            f"takes {', '.join(ends)} for routed experts",
+            "student.method.modules_to_save", f"add {', '.join(ends)} to train them whole",
         )  # fmt: skip

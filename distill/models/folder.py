@@ -163,7 +163,7 @@ def _check_can_be_trained(config: Mapping[str, Any], where: str, quantized: bool
         raise InputError(
             f"this is a multimodal model ({towers[0]} in config.json), and only text models are trained",
             where=where,
-            hint="take a text-only model of the family",
+            hint="take a text-only model of the family, or save this one's text model (docs/training.md)",
         )
 
 

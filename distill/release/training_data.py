@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
+from distill.models.folder import MODEL
 from distill.release.audit import as_yaml
 from distill.release.facts import ReleaseStages, duties, license_facts
 from distill.release.public import Redaction
 from distill.runs.provenance import PROJECT
 from licensing.audit import Audit, audit
 from licensing.errors import Refused
-from licensing.files import read_json
+from licensing.files import read_json, read_rows
 from licensing.license_texts import release_license_files
 from licensing.lineage import Declaration, Lineage, load_lineage
 from licensing.registry import resolve
@@ -99,8 +100,16 @@ def write_data_set(
         settings = json.dumps(student.settings, sort_keys=True)
         shared[student.id] = {"teacher_revision": student.revision, "sampling": settings, "verifier": verifier or None}
     redaction = Redaction(recipe)
-    public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
-    shards = write_shards(public_rows, shared, scratch, optional=optional_columns(recipe))
+    columns = optional_columns(recipe, stages)
+    left_out = read_rows(stages.trained.path / MODEL / "left_out.jsonl") if "not_trained" in columns else ()
+    reasons = {row["id"]: row["reason"] for row in left_out}
+    public_rows = (
+        row
+        | {key: redaction.value(row[key]) for key in _PUBLIC if key in row}
+        | {"not_trained": reasons.get(row["id"])}
+        for row in map(dict, rows)
+    )
+    shards = write_shards(public_rows, shared, scratch, optional=columns)
     license = (stages.audit.path / "LICENSE").read_text(encoding="utf-8")
     documents = {"LICENSE": license} if recipe.release.data_license in (None, recipe.release.license) else {}
     documents |= _license_files(recipe, lineage, result, license)
@@ -160,7 +169,7 @@ def data_facts(
         if overlap.get("items")
         else None,
         near_duplicates=_near(read_json(curated / "near_duplicates.json")),
-        optional_columns=optional_columns(recipe),
+        optional_columns=optional_columns(recipe, stages),
         shards=tuple(shards),
     )
 
@@ -176,12 +185,13 @@ def _near(clusters: Mapping[str, Any]) -> str | None:
     return f"MinHash of {clusters['shingle_words']}-word shingles, threshold {clusters['threshold']}: {counts}."
 
 
-def optional_columns(recipe: Recipe) -> tuple[str, ...]:
-    """The columns that only a recipe with a format check, a judge, a cascade, a majority vote or rewritten traces
-    has."""
+def optional_columns(recipe: Recipe, stages: ReleaseStages) -> tuple[str, ...]:
+    """The columns that only a recipe with a format check, a judge, a cascade, a majority vote or rewritten traces has,
+    and a training that left rows out."""
     config, persona = recipe.verify, recipe.persona
     names = (["format_verdict"] if config.format else []) + (["judge_verdict", "counts_as"] if config.judge else [])
     cascade = isinstance(recipe.sample, TeacherSampling) and isinstance(recipe.sample.policy, CascadePolicy)
     names += ["pass_rate_teacher"] if cascade else []
     names += ["rewritten"] if persona is not None and persona.identity_talk == "rewrite" else []
+    names += ["not_trained"] if stages.trained.facts.left_out else []
     return (*names, *(["majority"] if config.majority else []))

@@ -299,8 +299,6 @@ def _trainer(
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             model.train()
-            if self.is_deepspeed_enabled:
-                zero.forget_gradients(model)
             batches = [self._prepare_inputs(batch) for batch in inputs]
             count = parallel.sum_of_ranks(sum((batch["labels"] != -100).sum() for batch in batches))
             total = torch.zeros((), device=self.args.device)

@@ -161,6 +161,29 @@ def frozen_experts(model: Any) -> dict[str, int]:
     return {name: count for name, count in expert_parameters.items() if name not in with_adapter}
 
 
+def unadapted_layers(model: Any, method: LoraMethod) -> dict[str, int]:
+    """Of a ``PeftModel``: linear layers that ``target_modules`` names, have no adapter and are not trained themselves
+    -> their numbers. PEFT takes the names of dense layers and shared experts for those of fused routed experts.
+    """
+    import torch
+
+    def named(layer: str) -> bool:
+        modules = method.target_modules
+        if isinstance(modules, str):
+            return modules == "all-linear" or re.fullmatch(modules, layer) is not None
+        return any(layer == one or layer.endswith(f".{one}") for one in modules)
+
+    head = model.get_output_embeddings()
+    layers = {
+        path.removeprefix("base_model.model."): module
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and not (module is head or module.weight.requires_grad)
+        and not (".base_layer" in path or "original_module" in path)
+    }
+    return {name: layer.weight.numel() for name, layer in layers.items() if named(name)}
+
+
 def save_trained(
     trainer: Any, student: StudentConfig, start: Path, out: Path, cut_off: Mapping[str, Any] = MappingProxyType({})
 ) -> None:

@@ -67,24 +67,20 @@ def divide_weights(trainer: Any) -> None:
         buffer.data = buffer.data.to(trainer.args.device)
 
 
-def forget_gradients(engine: Any) -> None:
-    """Before a step: a weight that no micro batch of it uses would get the gradient of the step before again."""
-    engine.optimizer.grad_partitions_flat_buffer.zero_()
-    for weights in engine.optimizer.fp32_partitioned_groups_flat:
-        if weights.grad is not None:  # kept from step to step on the host alone
-            weights.grad.zero_()
-
-
 def backward(engine: Any, loss: Any, last: bool) -> None:
     """The backward pass of one micro batch, and behind the ``last`` one of a step the step of the optimiser.
 
-    On the host the optimiser has the gradients of micro batches that are a boundary. For accelerate that is the last
-    one, and a weight that it does not use would get none.
+    Not by accelerate: it makes the last one the only boundary of accumulation, and on the host the optimiser has the
+    gradients of boundaries alone.
     """
-    engine.set_gradient_accumulation_boundary(True)
     engine.backward(loss)
     if last:
         engine.step()
+        # A weight that no micro batch of the next step uses would get these gradients again.
+        engine.optimizer.grad_partitions_flat_buffer.zero_()
+        for weights in engine.optimizer.fp32_partitioned_groups_flat:
+            if weights.grad is not None:  # kept from step to step on the host alone
+                weights.grad.zero_()
 
 
 def shown_by_gradients(loss: Any, total: Any) -> Any:

@@ -26,6 +26,12 @@ MIXTURES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     "qwen3_5_moe_text": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
     | {"shared_expert_intermediate_size": 16, "layer_types": ["full_attention", "full_attention"]},
+    **dict.fromkeys(
+        ("deepseek_v3", "glm4_moe"),  # the first layer is dense, and a shared expert stands beside the routed ones
+        {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
+        | {"n_group": 1, "topk_group": 1, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8}
+        | {"qk_nope_head_dim": 8, "v_head_dim": 8},
+    ),
 }
 
 
@@ -123,6 +129,27 @@ def test_routed_experts_that_all_linear_leaves_as_they_are_are_noted_with_the_fi
     (part,) = [one for one in check("{kind: lora, target_modules: [q_proj]}") if one.level == "note"]
     assert "routed experts" in part.what
     assert [str(one.message) for one in recwarn if "/peft/" in one.filename] == []
+
+
+@pytest.mark.parametrize("model_type", ["deepseek_v3", "glm4_moe"])
+def test_dense_layers_and_shared_experts_that_peft_takes_for_routed_ones_are_noted_with_the_field_that_trains_them(
+    check, base: Path, model_type: str
+) -> None:
+    mixture(base, model_type)
+    note, last = check("{kind: lora}")
+    assert (note.level, note.where, last.level) == ("note", "student.method.modules_to_save", "ok")
+    places = ("mlp", "mlp.shared_experts")
+    layers = ", ".join(sorted(f"{place}.{one}_proj" for place in places for one in ("down", "gate", "up")))
+    assert note.hint == f"add {layers} to train them whole"
+    (trained,) = check(f"{{kind: lora, modules_to_save: [{layers}]}}")
+    assert trained.level == "ok"
+    for modules, layers in (
+        ("[down_proj]", "mlp.down_proj, mlp.shared_experts.down_proj"),
+        (".*shared_experts.down_proj", "mlp.shared_experts.down_proj"),
+        ("[o_proj]", None),
+    ):
+        notes = {one.where: one.hint for one in check(f"{{kind: lora, target_modules: {modules}}}")}
+        assert notes.get("student.method.modules_to_save") == (layers and f"add {layers} to train them whole")
 
 
 def test_experts_that_are_trained_whole_are_not_noted(check, base: Path) -> None:

@@ -657,7 +657,7 @@ def test_only_a_whole_checkpoint_of_the_same_training_is_resumed_from(tmp_path: 
     assert newest_complete(tmp_path, "another") is None
 
 
-def test_a_torn_newest_checkpoint_and_other_rows_or_libraries_lead_to_the_bytes_of_an_undisturbed_run(
+def test_a_torn_newest_checkpoint_and_other_rows_libraries_or_layouts_lead_to_the_bytes_of_an_undisturbed_run(
     start: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(student(), start, rows, tmp_path / "a")
@@ -669,9 +669,14 @@ def test_a_torn_newest_checkpoint_and_other_rows_or_libraries_lead_to_the_bytes_
     assert again.history == first.history
     assert contents(tmp_path / "a" / "out") == undisturbed
 
-    with monkeypatch.context() as patch:
-        patch.setattr("distill.train.checkpoints.installed_versions", lambda: {"peft": "0.0"})
-        assert run(student(), start, rows, tmp_path / "a").resumed_from == 0
+    for name, value in (
+        ("distill.train.checkpoints.installed_versions", {"peft": "0.0"}),
+        ("distill.train.parallel.checkpoint_layout", "zero3-2"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, lambda *_, value=value: value)
+            assert run(student(), start, rows, tmp_path / "a").resumed_from == 0
+        assert run(student(), start, rows, tmp_path / "a").resumed_from == 0, "those of the other one are gone"
     other = training_rows(["another"] * 10)
     assert run(student(), start, other, tmp_path / "a").resumed_from == 0
 

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file, save_file
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
-from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS, shown_by_gradients, zero3_config
+from distill.train.parallel import checkpoint_layout, training_arguments
+from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS, shown_by_gradients
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -211,18 +212,23 @@ def test_ranks_give_the_losses_gradients_and_weights_of_one_process(
         assert np.linalg.norm(theirs - own) < of_update * np.linalg.norm(own), case
 
 
-def test_the_configuration_of_zero3_is_read_by_deepspeeds_own_parser() -> None:
+def test_the_configuration_of_zero3_is_read_by_deepspeeds_own_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     from deepspeed.runtime.config import DeepSpeedConfig
 
+    monkeypatch.setenv("WORLD_SIZE", "2")
     for dtype, offload in (("float32", True), ("bfloat16", False)):
-        config = DeepSpeedConfig(zero3_config(0.7, dtype, offload))
+        recipe = student("lora", 2, "zero3", offload=offload).model_copy(update={"max_grad_norm": 0.7})
+        arguments = training_arguments(recipe, dtype, on_gpu=True)
+        assert arguments["bf16"] is False
+        config = DeepSpeedConfig(arguments["deepspeed"])
         zero = config.zero_config
-        devices = {part.device for part in (zero.offload_optimizer, zero.offload_param) if part}
-        assert (devices, config.zero_force_ds_cpu_optimizer) == ({"cpu"} if offload else set(), False)
+        devices = [part and part.device for part in (zero.offload_optimizer, zero.offload_param)]
+        assert (devices, config.zero_force_ds_cpu_optimizer) == (["cpu" if offload else None] * 2, False)
         assert (zero.stage, zero.max_live_parameters, zero.max_reuse_distance) == (3, LIVE_PARAMETERS, LIVE_PARAMETERS)
         assert (zero.reduce_bucket_size, zero.param_persistence_threshold) == (REDUCED_PARAMETERS, 0)
         assert not zero.model_extra, "fields that DeepSpeed does not know"
         assert (config.train_batch_size, config.gradient_accumulation_steps, config.gradient_clipping) == (1, 1, 0.7)
+        assert config.torch_autocast_lower_precision_safe_modules == []
         assert (config.torch_autocast_enabled, config.bfloat16_config.enabled) == (dtype == "bfloat16", False)
 
 
@@ -252,7 +258,6 @@ def moves(offload):
     for step in ([True, True], [False, False], [True, False]):
         with deepspeed.zero.GatheredParameters([model[1].bias]):
             before = model[1].bias.tolist()
-        zero.forget_gradients(engine)
         for number, both in enumerate(step):
             zero.backward(engine, engine(both), number == 1)
         with deepspeed.zero.GatheredParameters([model[1].bias]):
@@ -278,6 +283,19 @@ def test_a_loss_that_is_not_finite_shows_in_every_gradient(total: float, finite:
     shown_by_gradients(2 * weight.sum(), torch.tensor(total)).backward()
     assert weight.grad is not None
     assert weight.grad.tolist() == [2.0] * 3 if finite else weight.grad.isnan().all()
+
+
+def test_a_checkpoint_is_of_one_division_of_the_weights_and_of_one_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def layout(processes: int, strategy: str, *more: Any) -> str:
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        return checkpoint_layout(student("lora", processes, strategy, False, *more).parallel)
+
+    several = [(n, strategy) for n in (2, 4) for strategy in ("ddp", "fsdp2", "zero3")]
+    cases: list[tuple[Any, ...]] = [(1, "fsdp2"), *several, (4, "ddp", 2), (4, "ddp", 4), (2, "zero3", 1, True)]
+    layouts = [layout(*case) for case in cases]
+    monkeypatch.setattr("distill.train.checkpoints.installed_versions", lambda: {"deepspeed": "0.0"})
+    assert len({*layouts, layout(2, "zero3")}) == len(cases) + 1
+    assert layout(2, "fsdp2") in layouts
 
 
 @pytest.mark.parametrize("case", RESUMED)

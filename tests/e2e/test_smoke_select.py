@@ -1,4 +1,7 @@
-"""The smoke recipe with train.select: killed while it selects, then run to the release of the chosen checkpoint."""
+"""The smoke recipe with train.select: killed while it selects, then run to the release of the chosen checkpoint.
+
+More than half of its rows are too long to be trained on, and more of the control arm's than of the student's.
+"""
 
 import json
 import signal
@@ -6,11 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from run_tables import training_rows_of
 from smoke import COMMAND, ROOT, the_run
 from waiting import line_count, until
 
+from distill.models.folder import read_base
+from distill.models.tokens import Tokens
 from distill.runs.store import current_artefacts
 from licensing.files import read_rows
 
@@ -18,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHANGES = (
     "train.select={problems: 6, checkpoints: 3, rule: earliest_within_noise}", "student.num_train_epochs=4",
-    "evaluate.persona_probes=0",
+    "evaluate.persona_probes=0", "student.max_length=280",
 )  # fmt: skip
 
 
@@ -90,3 +96,28 @@ def test_the_chosen_checkpoint_ships_and_card_and_report_say_so(run: Path, stage
     report = subprocess.run([*COMMAND, "report", str(run)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert report.returncode == 0, report.stderr
     assert "Checkpoints on the selection problems" in (run / "report" / "report.md").read_text()
+
+
+def test_rows_that_training_left_out_say_so_in_the_data_set_and_on_both_cards(
+    run: Path, stages: dict[str, Any]
+) -> None:
+    rows, facts = training_rows_of(run), stages["train"].facts
+    tokens = Tokens.of_folder(read_base(stages["prepare"].path / "model"))
+    too_long = {row["id"] for row in rows if len(tokens.render(row["messages"]).input_ids) > 280}
+    assert 0 < len(rows) - len(too_long) == facts["rows_out"] < len(rows)
+    assert "persona" in {row["source"] for row in rows if row["id"] in too_long}, "which is no trace"
+    data, why = stages["package"].path / "Smoke-Tiny-traces", "longer than max_length 280"
+    (shard,) = data.glob("*.parquet")
+    assert [(row["id"], row["not_trained"]) for row in pq.read_table(shard).to_pylist()] == [
+        (row["id"], why if row["id"] in too_long else None) for row in rows
+    ]
+    card, count = (data / "README.md").read_text().replace("\\_", "_"), len(too_long)
+    assert f"Training left {count} rows out, as their column `not_trained` says: {why} ({count})." in card
+    assert f"- rows: {facts['rows_out']}\n" in (data.with_name("Smoke-Tiny") / "README.md").read_text()
+
+
+def test_a_control_of_which_fewer_rows_are_trained_on_takes_the_steps_of_the_student(stages: dict[str, Any]) -> None:
+    student, control = stages["train"].facts, stages["train_control"].facts
+    assert control["rows_in"] == student["rows_in"]
+    assert control["rows_out"] < student["rows_out"]
+    assert (control["samples"], control["steps"]) == (student["samples"], student["steps"])

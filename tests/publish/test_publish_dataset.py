@@ -188,7 +188,8 @@ def test_the_card_states_every_fact() -> None:
 
 
 def test_rows_that_training_left_out_are_not_said_to_be_trained_on() -> None:
-    expected = "Training left 1,203 of them out: longer than max_length 512 (1,200), the think block is broken (3)."
+    reasons = "longer than max_length 512 (1,200), the think block is broken (3)."
+    expected = f"Training left 1,203 rows out, as their column `not_trained` says: {reasons}"
     assert expected in data_card(FULL).replace("\\_", "_")
     assert "left" not in data_card(FULL.model_copy(update={"not_trained": {}})).partition("## Composition")[0]
 
