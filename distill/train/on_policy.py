@@ -9,9 +9,9 @@ Answers, divergence and their kernels are TRL's. What is added:
 - every answer is kept as a row (``distill.train.rollouts``).
 
 The teacher stands beside the student, or behind a server (``distill.train.teacher_server``), or several do, each with
-problems of its own: then the loss is over its likeliest tokens, and its scores are floating-point sums in an order that
-the server chooses. Or it has a tokenizer of its own (``distill.train.across_tokenizers``), or is the student, with
-worked examples in its prompt (``distill.train.self_teacher``).
+problems of its own: then the loss is over its likeliest tokens or the student's, and its scores are floating-point sums
+in an order that the server chooses. Or it has a tokenizer of its own (``distill.train.across_tokenizers``), or is the
+student, with worked examples in its prompt (``distill.train.self_teacher``).
 
 Not covered: several processes; vLLM for the answers; an adapter on the head.
 """
@@ -129,7 +129,9 @@ def train_on_policy(
             hint="lower it, or raise student.max_length",
         )
     servers = [
-        require_server(read_base(folders[where], served=True), one, student.max_length, where)
+        require_server(
+            read_base(folders[where], served=True), one, student.max_length, where, named=config.scores_students_tokens
+        )
         for where, one in teachers.items() if config.is_served
     ]  # fmt: skip
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
