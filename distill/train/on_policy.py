@@ -143,10 +143,14 @@ def train_on_policy(
     own_route = {name: routes[name] if config.teachers else 0 for name in fitting}
     if servers:
         columns = {name: columns[name] | {"route": own_route[name]} for name in fitting}
+    # As JSON a turn has its own keys; in a table of structs it has those of all turns, and a template sees them.
+    types = {"prompt": datasets.List(datasets.Json()), **dict.fromkeys(more, datasets.Value("string"))}
+    features = datasets.Features(types | ({"route": datasets.Value("int64")} if servers else {}))
     if reader is not None:
         encoded = dict(zip(prompts, zip(texts, ids, strict=True), strict=True))
         columns = {name: prompt_row(*encoded[name], teacher_prompt(reader, prompts[name])) for name in fitting}
-    data = datasets.Dataset.from_list([columns[name] for name in problem_ids])
+        features = None
+    data = datasets.Dataset.from_list([columns[name] for name in problem_ids], features=features)
 
     dtype = training_dtype(student.dtype)
     fingerprint, resume = resume_point(student, config, dtype, inputs_digest, checkpoints)
