@@ -225,6 +225,12 @@ def _teacher_side(
     """TRL's trainer that keeps what it generates, its configuration with the loss set, and the models that it takes."""
     from trl import DistillationConfig, DistillationTrainer
 
+    class BesideTrainer(DistillationTrainer):
+        def _compute_loss(self, *inputs: Any) -> Any:
+            """TRL goes to the models around their forward passes, which accelerate has put under autocast."""
+            with self.accelerator.autocast():
+                return super()._compute_loss(*inputs)
+
     kind: Any
     models = {}
     if config.examples:
@@ -236,7 +242,7 @@ def _teacher_side(
         models["teacher_model"] = _teacher(teacher, dtype, None)
         models["teacher_model"].config.use_cache = False  # TRL does not say so, and keys and values of all layers stay
     else:
-        kind, settings = DistillationTrainer, partial(DistillationConfig, beta=config.beta)
+        kind, settings = BesideTrainer, partial(DistillationConfig, beta=config.beta)
         models["teacher_model"] = _teacher(teacher, dtype, vocabulary)
 
     class KeepingTrainer(kind):

@@ -129,6 +129,26 @@ def test_a_teacher_that_is_the_student_has_a_loss_of_zero(
     assert result.facts["vocabulary"] == VOCABULARY
 
 
+def test_a_step_computes_in_bfloat16_whatever_is_trained(
+    method: str, start: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full weights are float32, and so would be a step without autocast: slower, and twice the activations."""
+    import torch
+    from trl import DistillationTrainer
+
+    compute, dtypes = DistillationTrainer._get_last_hidden_state, []
+
+    def spy(trainer: Any, model: Any, *inputs: Any) -> Any:
+        layer = next(module for name, module in model.named_modules() if name.endswith("q_proj"))
+        with layer.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype)):
+            return compute(trainer, model, *inputs)
+
+    monkeypatch.setattr(DistillationTrainer, "_get_last_hidden_state", spy)
+    config, trained = sft(method, start, tmp_path / "sft", "bfloat16")
+    on_policy(config, start, trained, other, tmp_path, steps=1)
+    assert dtypes == [torch.bfloat16] * 4, "of student and teacher, twice a step"
+
+
 def test_dropout_of_the_base_is_off(method: str, start: Path, tmp_path: Path) -> None:
     """Granite has some in its attention, which TRL leaves on."""
     config, trained = sft(method, start, tmp_path / "sft")
