@@ -141,7 +141,7 @@ def check_teacher_server(recipe: Recipe, where: str, load: LoadProblems) -> Iter
         f"{length:,} tokens x {row:,} logits in fp32 are {_gib(length * row)}, of which model runner V2 holds at most "
         f"{SCORED_AT_ONCE:,} tokens at a time ({_gib(SCORED_AT_ONCE * row)}), V1 (no Triton) those of a step",
     )  # fmt: skip
-    server = require_server(base, teacher, length, where)
+    server = require_server(base, teacher, length, where, named=config.scores_students_tokens)
     yield Finding(
         "ok", "teacher server",
         f"{teacher.public_id} is {server.model} on {server.engine}: {length:,} tokens are scored in "

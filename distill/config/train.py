@@ -33,8 +33,8 @@ class LogitsTeacher(Section):
         None,
         ge=1,
         exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
-        description="With `url`: how many of the teacher's likeliest tokens are compared one by one at each position; "
-        "all others count as one.",
+        description="With `url`: how many tokens are compared one by one at each position, with `beta: 0` the "
+        "teacher's likeliest, above the student's; all others count as one.",
     )
     name: str | None = Field(None, description="Public id (owner/name) for the lineage.")
     revision: str | None = Field(None, description="Commit of the model; the digest of the folder's content if absent.")
@@ -174,14 +174,7 @@ class OnPolicyConfig(_Distillation):
 
     @model_validator(mode="after")
     def _server_can_score(self) -> OnPolicyConfig:
-        if not self.is_served:
-            return self
-        if self.beta > 0 and any(one.top_k != 1 for one in self.logits_teachers.values()):
-            raise ValueError(
-                f"beta {self.beta:g} with a served teacher is over the student's own token and the teacher's likeliest "
-                "alone: set teacher.top_k: 1, or beta: 0 for the forward KL over top_k tokens"
-            )
-        if self.temperature != 1:
+        if self.is_served and self.temperature != 1:
             raise ValueError("vLLM scores at temperature 1 whatever is asked: leave out temperature, or teacher.url")
         return self
 
@@ -196,6 +189,11 @@ class OnPolicyConfig(_Distillation):
     def is_served(self) -> bool:
         """Whether each teacher stands behind a server."""
         return bool(self.teachers) or (self.teacher is not None and self.teacher.url is not None)
+
+    @property
+    def scores_students_tokens(self) -> bool:
+        """Whether served teachers score the `top_k` likeliest tokens of the student, and not their own."""
+        return self.beta > 0 and any((one.top_k or 0) > 1 for one in self.logits_teachers.values())
 
 
 class LogitsConfig(_Distillation):

@@ -84,6 +84,10 @@ def open_student(
         from peft import PeftModel
 
         model = trained_in_float32(PeftModel.from_pretrained(model, trained, is_trainable=True))
+    for module in model.modules():  # TRL switches off the layers alone; attention takes its share from an attribute
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
+                setattr(module, name, 0.0)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut_off
 
 
@@ -169,8 +173,11 @@ def step_trainer(
             return norm
 
     tokenizer = AutoTokenizer.from_pretrained(start, padding_side="left")
+    stop_id = read_base(start).stop_ids[0]
     if tokenizer.pad_token_id >= model.config.vocab_size:  # cut off; what is padded is masked, so any token will do
-        tokenizer.pad_token_id = read_base(start).stop_ids[0]
+        tokenizer.pad_token_id = stop_id
+    if tokenizer.eos_token_id is None:  # TRL stops there beside the ids of the generation config
+        tokenizer.eos_token_id = stop_id
     trainer = StepTrainer(
         model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[Watch()], **more
     )

@@ -9,9 +9,9 @@ Answers, divergence and their kernels are TRL's. What is added:
 - every answer is kept as a row (``distill.train.rollouts``).
 
 The teacher stands beside the student, or behind a server (``distill.train.teacher_server``), or several do, each with
-problems of its own: then the loss is over its likeliest tokens, and its scores are floating-point sums in an order that
-the server chooses. Or it has a tokenizer of its own (``distill.train.across_tokenizers``), or is the student, with
-worked examples in its prompt (``distill.train.self_teacher``).
+problems of its own: then the loss is over its likeliest tokens or the student's, and its scores are floating-point sums
+in an order that the server chooses. Or it has a tokenizer of its own (``distill.train.across_tokenizers``), or is the
+student, with worked examples in its prompt (``distill.train.self_teacher``).
 
 Not covered: several processes; vLLM for the answers; an adapter on the head.
 """
@@ -129,7 +129,9 @@ def train_on_policy(
             hint="lower it, or raise student.max_length",
         )
     servers = [
-        require_server(read_base(folders[where], served=True), one, student.max_length, where)
+        require_server(
+            read_base(folders[where], served=True), one, student.max_length, where, named=config.scores_students_tokens
+        )
         for where, one in teachers.items() if config.is_served
     ]  # fmt: skip
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
@@ -141,10 +143,14 @@ def train_on_policy(
     own_route = {name: routes[name] if config.teachers else 0 for name in fitting}
     if servers:
         columns = {name: columns[name] | {"route": own_route[name]} for name in fitting}
+    # As JSON a turn has its own keys; in a table of structs it has those of all turns, and a template sees them.
+    types = {"prompt": datasets.List(datasets.Json()), **dict.fromkeys(more, datasets.Value("string"))}
+    features = datasets.Features(types | ({"route": datasets.Value("int64")} if servers else {}))
     if reader is not None:
         encoded = dict(zip(prompts, zip(texts, ids, strict=True), strict=True))
         columns = {name: prompt_row(*encoded[name], teacher_prompt(reader, prompts[name])) for name in fitting}
-    data = datasets.Dataset.from_list([columns[name] for name in problem_ids])
+        features = None
+    data = datasets.Dataset.from_list([columns[name] for name in problem_ids], features=features)
 
     dtype = training_dtype(student.dtype)
     fingerprint, resume = resume_point(student, config, dtype, inputs_digest, checkpoints)
@@ -219,6 +225,12 @@ def _teacher_side(
     """TRL's trainer that keeps what it generates, its configuration with the loss set, and the models that it takes."""
     from trl import DistillationConfig, DistillationTrainer
 
+    class BesideTrainer(DistillationTrainer):
+        def _compute_loss(self, *inputs: Any) -> Any:
+            """TRL goes to the models around their forward passes, which accelerate has put under autocast."""
+            with self.accelerator.autocast():
+                return super()._compute_loss(*inputs)
+
     kind: Any
     models = {}
     if config.examples:
@@ -230,7 +242,7 @@ def _teacher_side(
         models["teacher_model"] = _teacher(teacher, dtype, None)
         models["teacher_model"].config.use_cache = False  # TRL does not say so, and keys and values of all layers stay
     else:
-        kind, settings = DistillationTrainer, partial(DistillationConfig, beta=config.beta)
+        kind, settings = BesideTrainer, partial(DistillationConfig, beta=config.beta)
         models["teacher_model"] = _teacher(teacher, dtype, vocabulary)
 
     class KeepingTrainer(kind):

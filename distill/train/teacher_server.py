@@ -5,6 +5,8 @@ the teacher's ``top_k`` likeliest ones. The divergence is over these tokens, and
 
 - the server is checked before a model is loaded: its tokens, its limits, and whether what it gives are
   log-probabilities;
+- the divergence with ``beta`` above 0 is over the ``top_k`` likeliest tokens of the student, where TRL has its own
+  token alone: the server scores tokens that the client names (vLLM's ``prompt_logprob_token_ids``);
 - tokens behind the shared vocabulary, a padded row among the teacher's likeliest, count to the others;
 - each token of a step has the same weight (``token_weighted_trainer``);
 - a server that hangs, or refuses what it took before, ends the training: TRL's client has no time limit;
@@ -15,23 +17,30 @@ Not covered: which weights the server has, and in which precision; keys; several
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
+import io
 import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distill.config.train import LogitsTeacher, OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import SAMPLE_TEXT, tokenizer_of
 from licensing.errors import InputError, MissingDependency
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_T = TypeVar("_T")
 
 _PATIENCE_S = 600.0
 """For one request of scores; TRL's client asks six times."""
@@ -41,6 +50,9 @@ _CONNECTION_S = 60.0
 """TRL waits so long for a server that does not answer yet."""
 _SAMPLED_TOKENS = 1_000
 """Tokens at equal distances through the vocabulary that stand in the text which both tokenizers split."""
+_NAMED_TOKENS = "/inference/v1/generate"
+"""vLLM's path of requests that name the tokens to be scored; each has one sequence."""
+_NAMED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,22 @@ class TeacherServer:
     size: int
 
 
-def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int, where: str) -> TeacherServer:
-    """Have the server score one sequence of ``max_length`` tokens, as TRL asks for it.
+def require_server(
+    base: BaseFolder, teacher: LogitsTeacher, max_length: int, where: str, *, named: bool = False
+) -> TeacherServer:
+    """Have the server score one sequence of ``max_length`` tokens, as the training asks for it.
 
-    ``base``: the folder ``teacher.model``. ``where``: the teacher's place in the recipe.
+    ``base``: the folder ``teacher.model``. ``where``: the teacher's place in the recipe. ``named``: the training names
+    the tokens that are scored (``OnPolicyConfig.scores_students_tokens``).
 
     Raises:
         MissingDependency: No server answers, or it fails.
         InputError: It has other tokens than the folder, too short a context, too low a limit of log-probabilities, a
-            key, or gives something else than log-probabilities.
+            key, gives something else than log-probabilities, or cannot score tokens that are named.
     """
     start = f"vllm serve MODEL --max-logprobs {max(20, teacher.top_k or 0)} --max-model-len {max_length + 1}"
+    if named:
+        start += " --enable-scale-out"
     url = f"{where}.url"
     ask = partial(_ask, f"{teacher.url}", url, start)
     models = ask("/v1/models").get("data")
@@ -103,7 +120,49 @@ def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int, wh
                 where=url,
                 hint="start it without --logprobs-mode",
             )
+    if named:
+        rows = [[(token + other) % size for other in range(teacher.top_k or 0)] for token in sequence[1:]]
+        began, refused = time.monotonic(), None
+        try:
+            answer = ask(_NAMED_TOKENS, _named_request(model, sequence, 1, rows))
+        except InputError as error:
+            refused = error.what
+        else:
+            seconds = time.monotonic() - began
+            if _named_logprobs(answer).shape != (len(rows), teacher.top_k):
+                refused = f"{_NAMED_TOKENS} gives no scores of named tokens"
+        if refused is not None:
+            raise InputError(
+                f"the teacher's server cannot score the student's likeliest tokens: {refused}",
+                where=url,
+                hint=f"start it with: {start}, where model runner V2 runs (the default on GPUs); or set top_k: 1 or "
+                "beta: 0",
+            )
     return TeacherServer(model, f"vllm {version}", seconds, len(json.dumps(answer)))
+
+
+def _named_request(
+    model: str, sequence: Sequence[int], prompt_length: int, token_ids: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """The body of a request for the log-probabilities of ``token_ids`` in the place of each token behind the prompt."""
+    return {
+        "model": model,
+        "token_ids": list(sequence),
+        "sampling_params": {
+            "max_tokens": 1,
+            "prompt_logprob_token_ids": token_ids,
+            "prompt_logprob_start": prompt_length - 1,
+        },
+    }
+
+
+def _named_logprobs(answer: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    """The log-probabilities of a reply to ``_named_request``: float32, shape (tokens behind the prompt, ids of each);
+    empty where there are none."""
+    import numpy as np
+
+    encoded = answer.get("prompt_token_id_logprobs")
+    return np.empty(0, np.float32) if encoded is None else np.load(io.BytesIO(base64.b64decode(encoded)))
 
 
 def _ask(address: str, url: str, start: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -114,7 +173,7 @@ def _ask(address: str, url: str, start: str, path: str, body: dict[str, Any] | N
         with urllib.request.urlopen(request, timeout=_PATIENCE_S if data else _PATIENCE_FOR_WORDS_S) as response:
             answer = json.load(response)
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
+        if error.code == 401:
             raise InputError(
                 "the teacher's server wants a key, and TRL's client sends none",
                 where=url,
@@ -164,37 +223,72 @@ class RoutedClient:
         """As TRL's client: lists by name, of an entry a sequence. Each server gets one request, all at the same time.
         Raises MissingDependency where one is lost."""
 
-        def score(route: int) -> tuple[list[int], dict[str, list[Any]]]:
-            url, client = self._clients[route]
-            places = [place for place, one in enumerate(self.routes) if one == route]
+        def score(client: Any, places: list[int]) -> dict[str, list[Any]]:
             own = {
                 "sequences": [sequences[place] for place in places],
                 "prompt_lengths": [prompt_lengths[place] for place in places],
             }
-            with _lost_server(url):
-                return places, client.get_sequence_logprobs(**own, **request)
+            scores: dict[str, list[Any]] = client.get_sequence_logprobs(**own, **request)
+            return scores
 
         merged: dict[str, list[Any]] = {}
-        with ThreadPoolExecutor() as threads:
-            for places, scores in threads.map(score, set(self.routes)):
-                for name, values in scores.items():
-                    column = merged.setdefault(name, [None] * len(sequences))
-                    for place, value in zip(places, values, strict=True):
-                        column[place] = value
+        for places, scores in self._by_server(score):
+            for name, values in scores.items():
+                column = merged.setdefault(name, [None] * len(sequences))
+                for place, value in zip(places, values, strict=True):
+                    column[place] = value
         return merged
+
+    def get_token_logprobs(
+        self,
+        sequences: Sequence[Sequence[int]],
+        prompt_lengths: Sequence[int],
+        token_ids: Sequence[Sequence[Sequence[int]]],
+    ) -> list[np.ndarray[Any, Any]]:
+        """Of each sequence the log-probabilities of the ids that are named for each token behind the prompt: float32,
+        in the shape of its ``token_ids``. Raises as ``get_sequence_logprobs``."""
+
+        def score(client: Any, places: list[int]) -> list[np.ndarray[Any, Any]]:
+            def of(place: int) -> np.ndarray[Any, Any]:
+                body = _named_request(client.model, sequences[place], prompt_lengths[place], token_ids[place])
+                return _named_logprobs(client._post(client.base_url + _NAMED_TOKENS, json=body))
+
+            with ThreadPoolExecutor(_NAMED_AT_ONCE) as threads:
+                return [*threads.map(of, places)]
+
+        by_place = {
+            place: one for places, scores in self._by_server(score) for place, one in zip(places, scores, strict=True)
+        }
+        return [by_place[place] for place in range(len(sequences))]
+
+    def _by_server(self, score: Callable[[Any, list[int]], _T]) -> Iterator[tuple[list[int], _T]]:
+        """(places, what ``score`` returns for the client and the places of its sequences), of all servers at the same
+        time."""
+
+        def of(route: int) -> tuple[list[int], _T]:
+            url, client = self._clients[route]
+            places = [place for place, one in enumerate(self.routes) if one == route]
+            with _lost_server(url):
+                return places, score(client, places)
+
+        with ThreadPoolExecutor() as threads:
+            yield from threads.map(of, set(self.routes))
 
 
 def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
     """TRL's trainer for served teachers, and its configuration with loss and server set. ``vocabulary``: tokens of the
     student's head. The column ``route`` of its rows is the number of the teacher. Raises MissingDependency where vLLM
     is not installed; the trainer does where a server is lost."""
+    import torch
     from trl.experimental.server_distillation import ServerDistillationConfig
+    from trl.experimental.server_distillation import server_distillation_trainer as trl_server
     from trl.generation.vllm_client import VLLMClient
 
     from distill.train.distillation import token_weighted_trainer
 
     teachers = {f"{where}.url": one for where, one in config.logits_teachers.items()}
     first, *_ = teachers
+    top_k = teachers[first].top_k or 1
     if importlib.util.find_spec("vllm") is None:
         raise MissingDependency("TRL's client of a server needs vllm", where=first, hint="pip install vllm")
 
@@ -230,10 +324,35 @@ def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
                 logprobs[unknown] = float("-inf")
             return scores
 
+    class StudentTokensTrainer(ScoringTrainer):
+        """Asks the servers behind the student's forward pass, which says what is scored."""
+
+        def _get_teacher_token_logprobs_from_server(self, inputs: Any, aligned_prompt_length: int) -> Any:
+            self._inputs = inputs
+            return {"actual_logprobs": inputs["input_ids"][:, aligned_prompt_length:]}  # TRL reads its shape alone
+
+        def _compute_server_sparse_top_1_divergence_loss(
+            self, teacher_result: Any, student_log_probs: Any, completion_tokens: Any, labels: Any
+        ) -> Any:
+            masks = (self._inputs[name] for name in ("input_ids", "attention_mask", "prompt_attention_mask"))
+            sequences, prompt_lengths, _ = trl_server.build_teacher_request_inputs(*masks)
+            in_answer = labels != -100
+            ours, ids = student_log_probs.topk(min(top_k, vocabulary), dim=-1)
+            named = [of_row[mask].tolist() for of_row, mask in zip(ids, in_answer, strict=True)]
+            self.teacher_client.routes = self._inputs["routes"]
+            scores = self.teacher_client.get_token_logprobs(sequences, prompt_lengths, named)
+            theirs = torch.zeros_like(ours, requires_grad=False)
+            theirs[in_answer] = torch.cat([torch.from_numpy(one) for one in scores]).to(theirs)
+            (ours, support), (theirs, _) = (
+                trl_server._add_tail_bucket(one, torch.ones_like(ids, dtype=torch.bool)) for one in (ours, theirs)
+            )
+            divergence = trl_server._jsd_divergence(ours, theirs, self.beta, support)
+            return self._reduce_divergence_loss(divergence, in_answer)
+
     settings = partial(
         ServerDistillationConfig,
         beta=config.beta,
         teacher_model_server_url=teachers[first].url,
-        loss_top_k=teachers[first].top_k,
+        loss_top_k=1 if config.beta > 0 else top_k,  # TRL takes no more above beta 0
     )
-    return ScoringTrainer, settings
+    return (StudentTokensTrainer if config.scores_students_tokens else ScoringTrainer), settings

@@ -5,7 +5,8 @@ nothing of it. A problem's columns are those of a verify row: `kind` (math where
 `choices`, `tests`, `task` and `entry`, ...; `think_open` and `think_close` name tags other than ``<think>``.
 
 The reward is the verdict's score, in [0, 1]. With ``verify={"format": {...}}`` a response in a bad format has reward 0.
-A row that is not judged (`timeout`, `error`, kind `open`) has no reward: a verifier that fails is no wrong answer.
+A row that is not judged (`timeout`, `error`, kind `open`, a missing completion) has no reward: a verifier that fails is
+no wrong answer. An empty completion is one.
 
 ``verify`` is the recipe's section `verify`, without its majority and its judge. Workers start at the first call, once
 for each process and each setting, and end with the process.
@@ -56,7 +57,7 @@ def trl_reward(
     rows = []
     for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         problem = {name: columns[name][number] for name in _COLUMNS if name in columns}
-        response = completion if isinstance(completion, str) else _last_answer(completion, problem)
+        response = completion if isinstance(completion, str | None) else _last_answer(completion, problem)
         rows.append(_row({**problem, "prompt": prompt}, response))
     verdicts = [_submit(row, config) for row in rows]
     rewards = [_reward(row, verdict.result(), config) for row, verdict in zip(rows, verdicts, strict=True)]
@@ -116,7 +117,7 @@ def _last_answer(messages: Sequence[Mapping[str, Any]], problem: Mapping[str, An
     return (f"{before}{thinking}{after}" if thinking else "") + (last.get("content") or "")
 
 
-def _row(problem: Mapping[str, Any], response: str) -> dict[str, Any]:
+def _row(problem: Mapping[str, Any], response: str | None) -> dict[str, Any]:
     messages = {} if isinstance(problem.get("prompt"), str | None) else {"messages": problem["prompt"]}
     return {**problem, **messages, "kind": problem.get("kind") or "math", "response": response}
 

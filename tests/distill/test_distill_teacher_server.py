@@ -4,19 +4,25 @@ the loss is that of the same teacher beside the student."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import io
 import json
 import math
+import os
 import re
 import shutil
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 from test_distill_train import student
 from test_distill_train_killed import assert_a_kill_changes_no_byte
@@ -59,10 +65,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(tmp_path_factory.mktemp("teacher") / "model", 5)
 
 
-def refusal(folder: Path, url: str, top_k: int = 20, max_length: int = 64) -> str:
+def refusal(folder: Path, url: str, top_k: int = 20, max_length: int = 64, named: bool = False) -> str:
     teacher = LogitsTeacher(model=str(folder), url=url, top_k=top_k)
     with pytest.raises((InputError, MissingDependency)) as caught:
-        require_server(read_base(folder, served=True), teacher, max_length, PLACE)
+        require_server(read_base(folder, served=True), teacher, max_length, PLACE, named=named)
     assert caught.value.where == "train.on_policy.teacher.url"
     assert caught.value.hint
     return caught.value.what
@@ -187,6 +193,30 @@ def test_each_answer_is_scored_by_the_server_of_its_route_and_all_come_back_in_o
     ]
 
 
+def test_named_tokens_are_scored_by_the_server_of_their_route_and_come_back_in_order() -> None:
+    def encoded(values: Any) -> str:
+        with io.BytesIO() as file:
+            np.save(file, np.asarray(values, np.float32))
+            return base64.b64encode(file.getvalue()).decode()
+
+    class Client:
+        def __init__(self, name: str, sign: int) -> None:
+            self.model, self.base_url, self._sign = name, f"http://{name}", sign
+
+        def _post(self, url: str, json: Any) -> Any:
+            assert (url, json["model"]) == (f"{self.base_url}/inference/v1/generate", self.model)
+            asked = json["sampling_params"]
+            assert asked["prompt_logprob_start"] == len(json["token_ids"]) - len(asked["prompt_logprob_token_ids"]) - 1
+            scores = self._sign * np.asarray(asked["prompt_logprob_token_ids"])
+            return {"prompt_token_id_logprobs": encoded(scores)}
+
+    client = RoutedClient({"a": Client("a", 1), "b": Client("b", -1)})
+    client.routes = [1, 0, 1]
+    named = [[[1, 2]], [[3, 4], [5, 6]], [[7, 8]]]
+    scores = client.get_token_logprobs([[1, 2], [1, 2, 3], [4, 5, 6]], [1, 1, 2], named)
+    assert [one.tolist() for one in scores] == [[[-1, -2]], [[3, 4], [5, 6]], [[-7, -8]]]
+
+
 def test_the_server_that_is_lost_is_named() -> None:
     class Lost:
         def get_sequence_logprobs(self, **_: Any) -> dict[str, list[Any]]:
@@ -203,7 +233,7 @@ def test_the_server_that_is_lost_is_named() -> None:
 
 
 @contextlib.contextmanager
-def served(folder: Path, logs: Path) -> Iterator[str]:
+def served(folder: Path, logs: Path, environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """The address of a ``vllm serve`` of the model, without a key."""
     for name in ("torch", "trl", "vllm"):
         pytest.importorskip(name)
@@ -213,10 +243,17 @@ def served(folder: Path, logs: Path) -> Iterator[str]:
         max_model_len=CONTEXT,
         max_num_seqs=4,
         start_timeout_s=280,
-        engine_args={"enforce_eager": True, "max_logprobs": MOST, "distributed_executor_backend": ONE_PROCESS},
+        engine_args={
+            "enforce_eager": True,
+            "max_logprobs": MOST,
+            "distributed_executor_backend": ONE_PROCESS,
+            "enable_scale_out": True,
+        },
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        for name, value in environment.items():
+            patch.setenv(name, value)
         patch.setattr(vllm_server.secrets, "token_urlsafe", lambda _: "")
         teacher = vllm_server.VllmServerEngine(config, logs)
         prompt = Prompt(id="first", prompt="?", kind="open", source="here")
@@ -229,6 +266,20 @@ def served(folder: Path, logs: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with served(folder, tmp_path_factory.mktemp("logs")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def v2_url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a server with model runner V2, whose kernels Triton interprets on a CPU."""
+    plugin = tmp_path_factory.mktemp("plugin")
+    info = plugin / "interpreted_triton-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: interpreted-triton\nVersion: 0\n")
+    (info / "entry_points.txt").write_text("[triton.backends]\ncpu = interpreted_triton\n")
+    paths = os.pathsep.join([str(plugin), str(Path(__file__).parent), *sys.path])
+    environment = {"PYTHONPATH": paths, "TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
+    with served(folder, tmp_path_factory.mktemp("logs"), environment) as address:
         yield address
 
 
@@ -319,6 +370,53 @@ def test_the_loss_of_a_served_teacher_is_that_of_the_same_one_beside_the_student
     # divergence is the limit of those below 1 by 1 - beta.
     [padded_one] = losses("padded one", beta=0.99, **one)
     assert padded_one / 0.01 == pytest.approx(own[0], rel=0.05)
+
+
+@pytest.mark.slow
+def test_above_beta_0_the_student_s_likeliest_tokens_are_scored_where_the_engine_can(
+    folder: Path, url: str, v2_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all tokens the loss is that of the same teacher beside; with a few that over these and the rest as one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from trl import DistillationTrainer
+
+    generate, generated = DistillationTrainer._generate, []
+
+    def spy(trainer: Any, prompts: Any) -> Any:
+        generated.append(generate(trainer, prompts)[:2])
+        return (*generated[-1], None, None, [])
+
+    monkeypatch.setattr(DistillationTrainer, "_generate", spy)
+    assert "requires the V2 model runner" in refusal(folder, url, named=True)
+    assert f"greater than max allowed: {MOST}" in refusal(folder, v2_url, top_k=MOST + 1, named=True)
+    config, start = student("full", dtype="float32", max_length=CONTEXT - 1), prepared(tmp_path / "start", 0)
+
+    def losses(name: str, start: Path = start, top_k: int | None = None, **more: Any) -> list[float]:
+        served = {"url": v2_url, "top_k": top_k} if top_k else {}
+        result = on_policy(config, start, start, folder, tmp_path / name, served=served, **more)
+        return [entry["loss"] for entry in result.history]
+
+    for beta in (1.0, 0.5):
+        beside = losses(f"beside-{beta}", beta=beta)
+        assert losses(f"served-{beta}", top_k=VOCABULARY, beta=beta, micro_batch_size=1) == pytest.approx(
+            beside, rel=1e-3
+        )
+    assert losses("same", folder, top_k=20, steps=1) == pytest.approx([0], abs=1e-6)
+
+    [few] = losses("few", top_k=3, steps=1)
+    models = [AutoModelForCausalLM.from_pretrained(one, dtype=torch.float32).eval() for one in (start, folder)]
+    divergences = []
+    for prompt, answer in zip(*generated[-1], strict=True):
+        with torch.inference_mode():
+            ours, theirs = (
+                one(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].log_softmax(-1) for one in models
+            )
+        top = ours.topk(3).indices
+        q, p = (one.gather(-1, top).exp() for one in (ours, theirs))
+        q, p = (torch.cat([one, 1 - one.sum(-1, keepdim=True)], -1) for one in (q, p))
+        divergences.append((q * (q / p).log()).sum(-1))
+    assert few == pytest.approx(torch.cat(divergences).mean().item(), rel=1e-3)
 
 
 @pytest.mark.slow

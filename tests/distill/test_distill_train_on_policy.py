@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from test_distill_pair import edit
 from test_distill_train import contents, run, student, training_rows
 
 from distill.config.recipe import RandomBase, StudentConfig
@@ -127,6 +129,37 @@ def test_a_teacher_that_is_the_student_has_a_loss_of_zero(
     assert result.facts["vocabulary"] == VOCABULARY
 
 
+def test_a_step_computes_in_bfloat16_whatever_is_trained(
+    method: str, start: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full weights are float32, and so would be a step without autocast: slower, and twice the activations."""
+    import torch
+    from trl import DistillationTrainer
+
+    compute, dtypes = DistillationTrainer._get_last_hidden_state, []
+
+    def spy(trainer: Any, model: Any, *inputs: Any) -> Any:
+        layer = next(module for name, module in model.named_modules() if name.endswith("q_proj"))
+        with layer.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype)):
+            return compute(trainer, model, *inputs)
+
+    monkeypatch.setattr(DistillationTrainer, "_get_last_hidden_state", spy)
+    config, trained = sft(method, start, tmp_path / "sft", "bfloat16")
+    on_policy(config, start, trained, other, tmp_path, steps=1)
+    assert dtypes == [torch.bfloat16] * 4, "of student and teacher, twice a step"
+
+
+def test_dropout_of_the_base_is_off(method: str, start: Path, tmp_path: Path) -> None:
+    """Granite has some in its attention, which TRL leaves on."""
+    config, trained = sft(method, start, tmp_path / "sft")
+    teacher = whole(config, start, trained, tmp_path / "teacher")
+    dropping = shutil.copytree(start, tmp_path / "dropping")
+    for folder in (dropping, trained) if method == "full" else (dropping,):
+        edit(folder / "config.json", lambda value: value.update(attention_dropout=0.5))
+    result = on_policy(config, dropping, trained, teacher, tmp_path, steps=1)
+    assert result.history[0]["loss"] == pytest.approx(0, abs=1e-6)
+
+
 def test_padding_of_the_teacher_changes_nothing(start: Path, tmp_path: Path) -> None:
     """TRL itself refuses models of two sizes; cropping by hand is what others do."""
     config, trained = sft("full", start, tmp_path / "sft")
@@ -200,6 +233,44 @@ def test_rows_that_were_cut_off_for_the_training_are_saved_again(start: Path, ot
     assert weights.shape == original.shape == (384, 16)
     assert (weights[VOCABULARY:] == original[VOCABULARY:]).all()
     assert (weights[:VOCABULARY] != original[:VOCABULARY]).any()
+
+
+def test_a_prompt_is_the_text_of_its_own_turns(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns have different keys, and a content may be parts: each prompt is what the template writes of it alone."""
+    from trl import DistillationTrainer
+
+    tokenize, tokenized = DistillationTrainer._tokenize_prompts, []
+
+    def spy(trainer: Any, prompts: Any) -> Any:
+        result = tokenize(trainer, prompts)
+        tokenized.extend(result[0])
+        return result
+
+    named = shutil.copytree(start, tmp_path / "named")
+    template = named / "chat_template.jinja"
+    keys = "{% for message in messages %}{{ message.keys() | list | join(' ') }} {% endfor %}"
+    template.write_text(keys + template.read_text().replace("message['content']", "message['content'] | string"))
+    parts = [{"type": "text", "text": "1?"}]
+    turns = [{"role": "user", "content": "0?", "name": "Ada"}], [{"role": "user", "content": parts}]
+    prompts = {f"p{number}": list(one) for number, one in enumerate(turns)}
+    monkeypatch.setattr(DistillationTrainer, "_tokenize_prompts", spy)
+    monkeypatch.setattr(f"{__name__}.PROMPTS", prompts)
+    config = student("full", dtype="float32", max_length=128)
+    on_policy(config, named, named, start, tmp_path / "run", steps=1)
+    base, encode = read_base(named), tokenizer_of(named).encode
+    expected = [list(encode(base.render(one, True), add_special_tokens=False).ids) for one in prompts.values()]
+    assert sorted(tokenized) == sorted(expected * 2)
+
+
+def test_a_tokenizer_without_an_end_of_its_own_stops_where_the_folder_says(start: Path, tmp_path: Path) -> None:
+    endless = shutil.copytree(start, tmp_path / "endless")
+    edit(endless / "tokenizer_config.json", lambda value: value.pop("eos_token"))
+    config = student("full", dtype="float32", max_length=64)
+    histories = [
+        on_policy(config, one, start, start, tmp_path / name, steps=2).history
+        for name, one in (("with", start), ("without", endless))
+    ]
+    assert histories[0] == histories[1]
 
 
 def test_prompts_without_room_for_an_answer_are_left_out_or_refused(start: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def of_trl(*completions: Any, **more: Any) -> list[float | None]:
     )
 
 
-def of_verl(response: str, answer: Any = "5", **more: Any) -> dict[str, float]:
+def of_verl(response: str | None, answer: Any = "5", **more: Any) -> dict[str, float]:
     """Called as the reward managers of verl call it."""
     extra_info = {"index": 0, "num_turns": None, "rollout_reward_scores": {}, "answer": "the whole solution"}
     return verl_reward(
@@ -95,6 +95,13 @@ def test_the_last_answer_of_a_conversation_counts() -> None:
     tools = [{"role": "assistant", "content": WRONG}, {"role": "tool", "content": "5"}]
     assert of_trl([*tools, {"role": "assistant", "content": RIGHT}], tools) == [1.0, 0.0]
     assert of_verifiers(None) == 0.0
+
+
+def test_an_empty_completion_is_a_wrong_answer_and_a_missing_one_none() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{}]}
+    assert of_trl("", [], [call], [{"role": "assistant", "content": ""}], None) == [0.0] * 4 + [None]
+    assert [of_verl(response)["judged"] for response in ("", None)] == [1.0, 0.0]
+    assert of_verl("")["score"] == 0.0
 
 
 def test_a_bad_format_earns_nothing_where_the_settings_ask_for_one() -> None:
