@@ -150,7 +150,7 @@ def _evaluation(release: card.ReleaseFacts, report: EvalReport) -> card.Evaluati
     scores = tuple(
         score.on_card(
             names[score.model], role="release" if score.model == STUDENT else "quantized", id=names[score.model]
-        )
+        )[0]
         for score in report.scores
     )
     comparisons = tuple(  # of a file with the release, which `summarise` gives the other way round; 0 - 0.0 is no -0.0

@@ -49,7 +49,13 @@ def test_the_lower_bound_of_the_gain_decides_not_the_gain() -> None:
     (reason,) = reasons({"gain_over_base": 0.0}, measured)
     assert "gain over the base +0.050" in reason
     assert f"lower bound {pair['low']:+.3f}" in reason
+    effect, needed = pair["minimum_detectable_effect"], pair["items_to_detect"]
+    assert reason.endswith(
+        f"; may be chance: differences from {effect:.3f} are noticed here; about {needed} problems would tell"
+    )
     assert reasons({"gain_over_base": 0.0}, evaluation(solved=60)) == []
+    (beyond_chance,) = reasons({"gain_over_base": 0.2}, evaluation(solved=60))
+    assert beyond_chance.endswith("(required: at least 0.2)")
 
 
 def test_the_lower_bound_of_every_suite_decides() -> None:
