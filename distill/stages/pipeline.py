@@ -6,6 +6,7 @@ runs it, or finds it done. Push is not a stage: an act that cannot be undone has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     student, sampling = recipe.student, recipe.sample
     teacher, verify, train = pinned_teacher(recipe), pinned_verify(recipe), pinned_train(recipe)
     held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
-    suites_content = [prompts_fingerprint(suite.source) for suite in find_suites(recipe.evaluate.suites)]
+    suites_content = suite_contents(recipe.evaluate.suites)
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
         contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
@@ -385,6 +386,12 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             )
         )
     return packaged
+
+
+def suite_contents(names: Sequence[str]) -> list[str | None]:
+    """Content of the problems of each suite, then of the recipes among ``names``: they say more than their problems."""
+    recipes = [fingerprint(Path(name)) for name in names if Path(name).suffix in (".yaml", ".yml")]
+    return [*(prompts_fingerprint(suite.source) for suite in find_suites(names)), *recipes]
 
 
 def _content(path: str | None) -> str | None:
