@@ -94,17 +94,22 @@ def gate_of_release(folder: Path) -> Gate | None:
 
 
 def gate_of_run(run: Path) -> Gate | None:
-    """The gate of a run by its newest recipe; None before the stage evaluate has finished."""
-    evaluate = current_artefacts(run).get("evaluate")
+    """The gate of a run by its newest recipe, with the files of its other formats; None before the stage evaluate has
+    finished."""
+    artefacts = current_artefacts(run)
+    evaluate = artefacts.get("evaluate")
     if evaluate is None:
         return None
-    return decide(_require(read_json(run / "recipe.json"), str(run / "recipe.json")), evaluate.facts)
+    require = _require(read_json(run / "recipe.json"), str(run / "recipe.json"))
+    formats = [artefacts[stage].facts["scores"][1:] for stage in ("formats", "compress") if stage in artefacts]
+    files = [_stop_rate(require, score["stop_rate"], f" of {score['model']}") for scores in formats for score in scores]
+    return Gate((*decide(require, evaluate.facts).checks, *files))
 
 
 def _checks(require: RequireConfig, evaluation: Mapping[str, Any]) -> Iterator[GateCheck]:
     student = next((row for row in evaluation["scores"] if row["model"] == STUDENT), None)
     rate = student["stop_rate"] if student else 0.0
-    yield _check("stop_rate", rate >= require.stop_rate, f"stop rate {rate:.3f}", require.stop_rate, "at least")
+    yield _stop_rate(require, rate)
     if (gain := require.gain_over_base) is not None:
         pair = next((row for row in evaluation["comparisons"] if (row["a"], row["b"]) == (_BASE, STUDENT)), None)
         if pair is None:
@@ -115,6 +120,11 @@ def _checks(require: RequireConfig, evaluation: Mapping[str, Any]) -> Iterator[G
         yield from _side_effects(require.side_effects, evaluation.get("side_effects") or ())
     if require.leak_rate is not None:
         yield _leak_rate(require.leak_rate, evaluation.get("persona_probes"))
+
+
+def _stop_rate(require: RequireConfig, rate: float, model: str = "") -> GateCheck:
+    least = require.stop_rate
+    return _check("stop_rate", rate >= least, f"stop rate{model} {rate:.3f}", least, "at least")
 
 
 def _side_effects(limit: float, rows: Any) -> Iterator[GateCheck]:

@@ -20,7 +20,7 @@ from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, local_folder, read_base
 from distill.models.vocabulary import require_shared, same_texts
 from distill.release.evaluation_items import check_evaluation_items
-from distill.release.formats import check_formats
+from distill.release.formats import check_formats, check_stop_rates
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
@@ -356,7 +356,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
     )
     if recipe.release.gguf_types:
-        run.stage(
+        formats = run.stage(
             Formats(
                 types=recipe.release.gguf_types,
                 evaluate=recipe.evaluate,
@@ -369,9 +369,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 package=packaged,
             )
         )
+        check_stop_rates(formats.facts.scores, recipe.release.require.stop_rate)
     if recipe.release.compressed_types:
         assert recipe.release.compressor is not None, "check_formats has checked it"
-        run.stage(
+        compressed = run.stage(
             Compress(
                 *tables,
                 types=recipe.release.compressed_types,
@@ -385,6 +386,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 package=packaged,
             )
         )
+        check_stop_rates(compressed.facts.scores, recipe.release.require.stop_rate)
     return packaged
 
 
