@@ -403,6 +403,8 @@ class ProbeRates(Facts):
     leak_rate: Estimate
     leaks_by_maker: dict[str, int]
     stop_rate: float
+    engine: str | None = None
+    dtype: str | None = None
 
 
 class PersonaProbes(Facts):
