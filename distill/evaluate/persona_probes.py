@@ -61,9 +61,9 @@ def ask_probes(
 ) -> list[dict[str, Any]]:
     """Ask one model every probe under each system message; rows in the order of ``systems`` and ``probes``.
 
-    A row: model, probe, family, style, language, system, response, finish_reason, completion_tokens, engine, dtype, sampling,
-    thinking and answer (each what ``judge_answer`` says; thinking is None where there is none). ``engine``, and what is
-    raised: as of ``run_model``.
+    A row: model, probe, family, style, language, system, response, finish_reason, completion_tokens, engine, dtype,
+    sampling, thinking and answer (each what ``judge_answer`` says; thinking is None where there is none). ``engine``,
+    and what is raised: as of ``run_model``.
     """
     pairs = [(system, probe) for system in systems for probe in probes]
     prompts = [
