@@ -28,6 +28,8 @@ from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score, ScoredMod
 
 _FOLDER = "evaluation"
 _VERSION = "0.3.0"
+_ANSWERS = ("stop_rate", "truncated", "mean_tokens", "mean_thinking_chars", "mean_answer_chars")
+_SAME_FOR_ALL = ("num_samples", "max_new_tokens", "seed")
 _RESERVED = re.compile(r"data|(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?")
 
 
@@ -64,14 +66,15 @@ class EvaluationRun(Facts):
 
 
 def evaluation_files(facts: ReleaseFacts | EvaluationRun, items: Sequence[EvaluatedItem] = ()) -> dict[str, str]:
-    """Path in the release -> text, of the records: one a model, with all of its scores that follow each other; with
+    """Path in the release -> text, of the records: one a model, with all of its scores; with
     ``items`` the samples of the release too, or of the model of an ``EvaluationRun``."""
     evaluation = facts.evaluation
     if evaluation is None:
         return {}
     files: dict[str, str] = {}
     for about, scores in itertools.groupby(evaluation.scores, key=lambda score: score.about):
-        record = _record(facts, evaluation, about, [*scores])
+        others = [score for score in evaluation.other_scores if score.about == about]
+        record = _record(facts, evaluation, about, [*scores, *others])
         has_items = about.role in ("release", "model")
         samples = "".join(_sample(record, item) for item in items) if has_items else ""
         digest = hashlib.sha256(json.dumps([record, samples], sort_keys=True).encode()).digest()
@@ -139,6 +142,7 @@ def _record(
             "deployment_type": "externally_managed" if about.served else "self_deployed",
             "model_availability": "open_weights" if about.role != "teacher" else "unknown",
             "role": about.role,
+            **({"dtype": about.dtype} if about.dtype else {}),
             **details,
         },
     }
@@ -165,8 +169,8 @@ def _record(
                 "evaluation_name": benchmark,
                 "source_data": _source(evaluation),
                 "metric_config": _metric(score),
-                "score_details": {"score": score.value, **_uncertainty(evaluation, score)},
-                "generation_config": _generation(evaluation),
+                "score_details": {"score": score.value, **_answers(about), **_uncertainty(evaluation, score)},
+                "generation_config": _generation(evaluation, about),
             }
             for score in scores
         ],
@@ -203,8 +207,17 @@ def _uncertainty(evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
     return {"uncertainty": {"confidence_interval": interval, "num_samples": score.n}}
 
 
-def _generation(evaluation: EvaluationFacts) -> dict[str, Any]:
-    settings = dict(evaluation.sampling)
+def _answers(about: ScoredModel) -> dict[str, Any]:
+    """How the model answered, as texts."""
+    values = {name: getattr(about, name) for name in _ANSWERS}
+    details = {name: f"{value:g}" for name, value in values.items() if value is not None}
+    return {"details": details} if details else {}
+
+
+def _generation(evaluation: EvaluationFacts, about: ScoredModel) -> dict[str, Any]:
+    """The sampling values of the model, where it has its own, and what is the same for all."""
+    own = about.sampling
+    settings = {name: value for name, value in evaluation.sampling.items() if not own or name in _SAME_FOR_ALL} | own
     parameters = {"max_tokens": settings.pop("max_new_tokens", None)}
     parameters |= {name: settings.pop(name, None) for name in ("temperature", "top_p", "top_k")}
     arguments = {name: value for name, value in parameters.items() if value is not None}

@@ -190,7 +190,8 @@ class WaterfallStep(Facts):
 
 
 class ScoredModel(Facts):
-    """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1."""
+    """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1;
+    ``mean_thinking_chars`` and ``mean_answer_chars`` count characters inside and after the think block."""
 
     role: Literal["release", "earlier", "base", "teacher", "control", "quantized", "model"]
     id: str = Field(min_length=1, description="The hub's id, or a name where it has none.")
@@ -199,7 +200,12 @@ class ScoredModel(Facts):
     stop_rate: float | None = Field(None, ge=0, le=1, description="Answers that end on a stop token.")
     truncated: float | None = Field(None, ge=0, le=1, description="Answers that were cut at the limit.")
     mean_tokens: float | None = Field(None, ge=0)
+    mean_thinking_chars: float | None = Field(None, ge=0)
+    mean_answer_chars: float | None = Field(None, ge=0)
     dtype: str | None = Field(None, description="Type of the weights that answered.")
+    sampling: dict[str, float] = Field(
+        default_factory=dict, description="Its temperature and the like; empty: those of the evaluation."
+    )
 
 
 class Interval(Facts):
@@ -244,6 +250,15 @@ def reading_of(low: float | None, high: float | None, p: float | None = None) ->
     if low <= 0 <= high or (p is not None and p >= 0.05):
         return MAY_BE_CHANCE
     return "higher" if low > 0 else "lower"
+
+
+def chance_text(effect: float, needed: int | None, n: int) -> str:
+    """What stands beside a difference that may be chance: the smallest that such an evaluation of ``n`` problems finds,
+    and how many problems find one as large as the measured one (None where that is 0)."""
+    text = f"differences from {effect:.3f} are noticed here"
+    if needed:
+        text += f"; {f'about {needed:,}' if needed > n else f'more than {n:,}'} problems would tell"
+    return text
 
 
 def trained_on_text(recall: Mapping[str, float | None]) -> str:

@@ -200,12 +200,10 @@ def suite_json(result: SuiteResult) -> dict[str, Any]:
 def suite_tables(results: Sequence[SuiteResult]) -> list[Any]:
     """Scores of all suites, statistics of the answers, and with two models the differences. At least one result."""
     from distill.evaluate.suites.evaluate import side_effects
-    from distill.report.suites import side_effect_table, suite_table
-    from distill.report.tables import answer_tables
+    from distill.report import suites
 
     scores = [(result.suite.name, score.model_dump()) for result in results for score in result.report.scores]
-    named = [score | {"model": f"{suite}: {score['model']}"} for suite, score in scores]
-    tables = [suite_table(scores), *answer_tables(named)]
+    tables = suites.suite_tables(scores)
     if results[0].comparison is not None:
-        tables.append(side_effect_table([effect.model_dump() for effect in side_effects(results)]))
+        tables.append(suites.side_effect_table([effect.model_dump() for effect in side_effects(results)]))
     return tables

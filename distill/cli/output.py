@@ -150,7 +150,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/report/overview.py``."""
     from distill.report import tables
     from distill.report.overview import contamination_text
-    from distill.report.suites import side_effect_table
+    from distill.report.suites import before_and_after, side_effect_table, suite_tables
     from distill.runs.summary import running_text
     from publish.facts import trained_on_text
 
@@ -163,6 +163,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
         blocks.append(tables.comparison_table(summary["comparisons"]))
     blocks += tables.answer_tables(summary["scores"])
     if summary["side_effects"]:
+        blocks += suite_tables(before_and_after(summary["side_effects"]))
         blocks.append(side_effect_table(summary["side_effects"]))
     if summary["persona_probes"]:
         blocks += tables.probe_tables(summary["persona_probes"])

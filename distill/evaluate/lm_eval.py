@@ -34,14 +34,17 @@ from synth.teachers.config import TeacherConfig
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One metric of one task, as lm-eval gives it. ``value`` and ``stderr`` are None where they are no finite number: a
-    perplexity that overflows, the standard error of one problem."""
+    """One metric of one task, as lm-eval gives it. ``engine``: name and version of what answered; ``dtype``: type of
+    its weights, None where unknown. ``value`` and ``stderr`` are None where they are no finite number: a perplexity
+    that overflows, the standard error of one problem."""
 
     task: str
     metric: str
     value: float | None
     stderr: float | None
     n: int | None
+    engine: str
+    dtype: str | None
     lower_is_better: bool = False
 
 
@@ -84,10 +87,13 @@ def run_tasks(
     )
     out.mkdir(parents=True, exist_ok=True)
     parts = ("results", "configs", "versions", "n-shot", "n-samples", "samples")
-    write_json(out / "lm-eval.json", {name: _plain(results[name]) for name in parts if name in results})
-    scores, package = [*_scores(results)], {"hf": "transformers"}.get(engine, engine)
+    package = {"hf": "transformers"}.get(engine, engine)
+    name_and_version, dtype = f"{package} {version(package)}", _dtype(results, config)
+    kept = {name: _plain(results[name]) for name in parts if name in results}
+    write_json(out / "lm-eval.json", {**kept, "engine": name_and_version, "dtype": dtype})
+    scores = [*_scores(results, name_and_version, dtype)]
     for task, of_task in itertools.groupby(scores, key=lambda score: score.task):
-        about = ScoredModel(role="model", id=model_id(teacher), engine=f"{package} {version(package)}")
+        about = ScoredModel(role="model", id=model_id(teacher), engine=name_and_version, dtype=dtype)
         records = [_score_record(score, score.value, about) for score in of_task if score.n and score.value is not None]
         if records:
             write_records(out, _evaluation(task, results["configs"][task], records, config), library="lm_eval")
@@ -164,7 +170,13 @@ def _task(name: str, task_names: Sequence[str]) -> str:
     return name
 
 
-def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
+def _dtype(results: Mapping[str, Any], config: EvaluationSettings) -> str | None:
+    """The type of the weights: what lm-eval's transformers loaded, of vLLM what the settings name."""
+    loaded = (results.get("config") or {}).get("model_dtype") or config.engine_args.get("dtype")
+    return str(loaded).removeprefix("torch.") if loaded else None
+
+
+def _scores(results: Mapping[str, Any], engine: str, dtype: str | None) -> Iterator[TaskScore]:
     for task, metrics in sorted(results["results"].items()):
         n = (results.get("n-samples") or {}).get(task, {}).get("effective")
         higher = (results.get("higher_is_better") or {}).get(task) or {}
@@ -175,7 +187,7 @@ def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
             stderr = metrics.get(f"{metric}_stderr,{filtered}")
             label = metric if filtered == "none" else f"{metric} ({filtered})"
             lower_is_better = higher.get(metric) is False
-            yield TaskScore(task, label, _finite(value), _finite(stderr), n, lower_is_better)
+            yield TaskScore(task, label, _finite(value), _finite(stderr), n, engine, dtype, lower_is_better)
 
 
 def _finite(value: Any) -> float | None:

@@ -24,7 +24,7 @@ MIN_FAMILIES = 6
 interval then holds for problems of these families."""
 
 _REASONS = ("stop", "length", "error")
-_FAMILY_COLUMNS = ("family", "subject")
+_FAMILY_COLUMNS = ("family", "subject", "passage")
 
 Row = Mapping[str, Any]
 
@@ -39,17 +39,20 @@ class EvalReport(BaseModel):
     interval: str
 
 
+def family_of(problem: Prompt) -> Any:
+    """The family of a problem: its column `family`, `subject` or `passage`, of reasoning-gym's the task and the
+    difficulty; None where it has none."""
+    columns = problem.row()
+    family = next((columns[name] for name in _FAMILY_COLUMNS if columns.get(name) is not None), None)
+    if family is None and problem.kind == "reasoning_gym":
+        return [columns["task"], _difficulty(columns["entry"])]
+    return family
+
+
 def families_of(problems: Iterable[Prompt]) -> dict[str, str]:
-    """Problem id -> family: its column `family` or `subject`, of reasoning-gym's the task and the difficulty, else the
-    problem itself."""
-    families = {}
-    for problem in problems:
-        columns = problem.row()
-        family = next((columns[name] for name in _FAMILY_COLUMNS if columns.get(name) is not None), None)
-        if family is None and problem.kind == "reasoning_gym":
-            family = [columns["task"], _difficulty(columns["entry"])]
-        families[problem.id] = problem.id if family is None else canonical_json(family)
-    return families
+    """Problem id -> family, as JSON; a problem without one is its own."""
+    families = {problem.id: family_of(problem) for problem in problems}
+    return {name: name if family is None else canonical_json(family) for name, family in families.items()}
 
 
 def _difficulty(entry: Any) -> Any:

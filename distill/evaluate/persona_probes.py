@@ -61,9 +61,9 @@ def ask_probes(
 ) -> list[dict[str, Any]]:
     """Ask one model every probe under each system message; rows in the order of ``systems`` and ``probes``.
 
-    A row: model, probe, family, style, language, system, response, finish_reason, completion_tokens, sampling, thinking
-    and answer (each what ``judge_answer`` says; thinking is None where there is none). ``engine``, and what is
-    raised: as of ``run_model``.
+    A row: model, probe, family, style, language, system, response, finish_reason, completion_tokens, engine, dtype,
+    sampling, thinking and answer (each what ``judge_answer`` says; thinking is None where there is none). ``engine``,
+    and what is raised: as of ``run_model``.
     """
     pairs = [(system, probe) for system in systems for probe in probes]
     prompts = [
@@ -84,7 +84,10 @@ def ask_probes(
                 "probe": probe.id,
                 **{field: getattr(probe, field) for field in ("family", "style", "language")},
                 "system": system,
-                **{key: reply[key] for key in ("response", "finish_reason", "completion_tokens", "sampling")},
+                **{
+                    key: reply[key]
+                    for key in ("response", "finish_reason", "completion_tokens", "engine", "dtype", "sampling")
+                },
                 "thinking": _as_row(judged.thinking),
                 "answer": _as_row(judged.answer),
             }
@@ -118,6 +121,8 @@ def rates_of(rows: Sequence[Mapping[str, Any]], name: str | None = None) -> Prob
         model=name or rows[0]["model"],
         n=len(rows),
         families=len({row["family"] for row in rows}),
+        engine=rows[0]["engine"],
+        dtype=rows[0]["dtype"],
         answer=_rates([(row["answer"], row["family"]) for row in rows]),
         thinking=_rates([(row["thinking"], row["family"]) for row in rows if row["thinking"] is not None]),
         leaks=sum(bool(_leaks(row)) for row in rows),

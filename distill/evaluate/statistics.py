@@ -44,6 +44,17 @@ _SEED = 20_240_229
 Test = Literal["McNemar, exact", "sign permutation, exact", "sign permutation, 9,999 draws"]
 
 
+def proportion_interval(successes: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval for a proportion, from ``successes`` of ``n`` independent trials: real numbers, as an
+    effective sample size is one. Raises ValueError unless 0 <= successes <= n and n > 0."""
+    if not (0 <= successes <= n and n > 0):
+        raise ValueError(f"no proportion: {successes} successes of {n} trials")
+    mean = successes / n
+    center = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2))
+    return max(0.0, center - half), min(1.0, center + half)
+
+
 def mean_interval(
     values: ArrayLike, clusters: Sequence[Hashable] | None = None, *, samples: int = 1
 ) -> tuple[float, float]:
@@ -57,7 +68,8 @@ def mean_interval(
     trials = len(items) * samples
     independent = mean * (1 - mean) / trials
     effect = _design_effect(items, families, independent, rare > 0, samples)
-    return _wilson(mean, trials / effect)
+    effective = trials / effect
+    return proportion_interval(mean * effective, effective)
 
 
 @dataclass(frozen=True)
@@ -185,13 +197,6 @@ def _design_effect(
 def _sums(families: NDArray[np.intp], items: Values) -> Values:
     """The sum of the items of each family."""
     return np.bincount(families, items).astype(np.float64)
-
-
-def _wilson(mean: float, n: float) -> tuple[float, float]:
-    """Wilson's interval for a proportion that ``n`` trials, a real number, gave."""
-    center = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2))
-    return max(0.0, center - half), min(1.0, center + half)
 
 
 # --- tests -------------------------------------------------------------------------------------------------------

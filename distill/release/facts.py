@@ -455,7 +455,6 @@ _ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
-    scores = {score.model: _card_score(score, recipe) for score in facts.scores}
     return card.EvaluationFacts(
         benchmark=_benchmark(config.prompts),
         **_hub_source(config.prompts),
@@ -465,19 +464,7 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         n=facts.scores[0].n,
         decoding=_decoding(config),
         sampling=config.model_dump(include={"num_samples", "max_new_tokens", "seed"}) | _sampling(facts.scores, config),
-        scores=tuple(scores.values()),
-        other_scores=tuple(
-            card.Score(
-                model=names[score.model],
-                about=scores[score.model].about,
-                metric=metric,
-                n=score.n,
-                num_samples=score.num_samples,
-                **one.model_dump(),
-            )
-            for score in facts.scores
-            for metric, one in score.other_metrics.items()
-        ),
+        **_card_scores(facts.scores, recipe),
         comparisons=tuple(
             card.Comparison(a=names[pair.a], b=names[pair.b], **pair.model_dump(include=_COMPARISON))
             for pair in facts.comparisons
@@ -511,15 +498,18 @@ def suite_evaluations(
             n=effect.n,
             decoding=evaluation.decoding,
             sampling=evaluation.sampling,
-            scores=tuple(_card_score(score, recipe) for score in (effect.before, effect.after)),
+            **_card_scores((effect.before, effect.after), recipe),
             interval=effect.interval,
         )
         evaluations.append(card.EvaluationFacts.model_validate(Redaction(recipe).value(one.model_dump())))
     return evaluations
 
 
-def _card_score(score: Score, recipe: Recipe) -> card.Score:
-    return score.on_card(model_name(score.model, recipe), **_scored_model(score.model, recipe))
+def _card_scores(scores: Iterable[Score], recipe: Recipe) -> dict[str, tuple[card.Score, ...]]:
+    """The fields `scores` and `other_scores` of an evaluation on the card."""
+    on_card = [one.on_card(model_name(one.model, recipe), **_scored_model(one.model, recipe)) for one in scores]
+    first, others = tuple(one[0] for one in on_card), tuple(other for one in on_card for other in one[1:])
+    return {"scores": first, "other_scores": others}
 
 
 def _decoding(config: EvaluateConfig) -> str:

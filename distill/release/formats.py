@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.config.recipe import Recipe
 from distill.runs.artefact import Artefact
-from distill.runs.facts import STUDENT, EvaluateFacts, PackageFacts
+from distill.runs.facts import STUDENT, EvaluateFacts, PackageFacts, Score
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import read_json, read_rows
 from licensing.license_files import is_legal_file
@@ -68,9 +68,9 @@ def release_and_answers(
     return package.path / package.facts.folder, facts, problems, answers
 
 
-def check_stop_rates(report: EvalReport, least: float) -> None:
-    """Raise Refused where a model of the report, but the release itself, stops too seldom."""
-    for score in report.scores[1:]:
+def check_stop_rates(scores: Sequence[Score], least: float) -> None:
+    """Raise Refused where a format stops too seldom. ``scores``: of the release, then of its formats."""
+    for score in scores[1:]:
         if score.stop_rate < least:
             raise Refused(
                 f"stop rate {score.stop_rate:.3f} of {score.model} is below release.require.stop_rate {least}",
@@ -150,7 +150,7 @@ def _evaluation(release: card.ReleaseFacts, report: EvalReport) -> card.Evaluati
     scores = tuple(
         score.on_card(
             names[score.model], role="release" if score.model == STUDENT else "quantized", id=names[score.model]
-        )
+        )[0]
         for score in report.scores
     )
     comparisons = tuple(  # of a file with the release, which `summarise` gives the other way round; 0 - 0.0 is no -0.0

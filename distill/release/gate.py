@@ -19,6 +19,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError, Refused
 from licensing.files import read_json
 from licensing.safe_yaml import parse_yaml
+from publish.facts import MAY_BE_CHANCE, chance_text, reading_of
 
 _BASE = "student_before"
 
@@ -93,36 +94,57 @@ def gate_of_release(folder: Path) -> Gate | None:
 
 
 def gate_of_run(run: Path) -> Gate | None:
-    """The gate of a run by its newest recipe; None before the stage evaluate has finished."""
-    evaluate = current_artefacts(run).get("evaluate")
+    """The gate of a run by its newest recipe, with the files of its other formats; None before the stage evaluate has
+    finished."""
+    artefacts = current_artefacts(run)
+    evaluate = artefacts.get("evaluate")
     if evaluate is None:
         return None
-    return decide(_require(read_json(run / "recipe.json"), str(run / "recipe.json")), evaluate.facts)
+    require = _require(read_json(run / "recipe.json"), str(run / "recipe.json"))
+    formats = [artefacts[stage].facts["scores"][1:] for stage in ("formats", "compress") if stage in artefacts]
+    files = [_stop_rate(require, score["stop_rate"], f" of {score['model']}") for scores in formats for score in scores]
+    return Gate((*decide(require, evaluate.facts).checks, *files))
 
 
 def _checks(require: RequireConfig, evaluation: Mapping[str, Any]) -> Iterator[GateCheck]:
     student = next((row for row in evaluation["scores"] if row["model"] == STUDENT), None)
     rate = student["stop_rate"] if student else 0.0
-    yield _check("stop_rate", rate >= require.stop_rate, f"stop rate {rate:.3f}", require.stop_rate, "at least")
+    yield _stop_rate(require, rate)
     if (gain := require.gain_over_base) is not None:
         pair = next((row for row in evaluation["comparisons"] if (row["a"], row["b"]) == (_BASE, STUDENT)), None)
         if pair is None:
             yield GateCheck("gain_over_base", False, "gain over the base: not measured")
         else:
-            text = f"gain over the base {pair['difference']:+.3f}, lower bound {pair['low']:+.3f}"
-            yield _check("gain_over_base", pair["low"] >= gain, text, gain, "at least")
+            yield _difference("gain_over_base", "gain over the base", pair, gain)
     if require.side_effects is not None:
         yield from _side_effects(require.side_effects, evaluation.get("side_effects") or ())
     if require.leak_rate is not None:
         yield _leak_rate(require.leak_rate, evaluation.get("persona_probes"))
 
 
+def _stop_rate(require: RequireConfig, rate: float, model: str = "") -> GateCheck:
+    least = require.stop_rate
+    return _check("stop_rate", rate >= least, f"stop rate{model} {rate:.3f}", least, "at least")
+
+
 def _side_effects(limit: float, rows: Any) -> Iterator[GateCheck]:
     if not rows:
         yield GateCheck("side_effects", False, "side effects: no suite was run")
     for row in rows:
-        text = f"{row['suite']} {row['difference']:+.3f}, lower bound {row['low']:+.3f}"
-        yield _check("side_effects", row["low"] >= -limit, text, -limit, "at least")
+        yield _difference("side_effects", row["suite"], row, -limit)
+
+
+def _difference(name: str, subject: str, pair: Mapping[str, Any], limit: float) -> GateCheck:
+    """A paired difference, by the lower bound of its interval. Where it is too low and the difference may be chance,
+    the reason says what would be noticed and what it would take."""
+    measured = f"{subject} {pair['difference']:+.3f}, lower bound {pair['low']:+.3f}"
+    check = _check(name, pair["low"] >= limit, measured, limit, "at least")
+    effect = pair.get("minimum_detectable_effect")
+    reading = reading_of(pair["low"], pair.get("high"), pair.get("p_adjusted"))
+    if check.go or effect is None or reading != MAY_BE_CHANCE:
+        return check
+    text = chance_text(effect, pair.get("items_to_detect"), pair.get("n") or 0)
+    return GateCheck(name, False, f"{check.reason}; {reading}: {text}")
 
 
 def _leak_rate(limit: float, probes: Mapping[str, Any] | None) -> GateCheck:

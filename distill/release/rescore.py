@@ -27,6 +27,7 @@ from distill.runs.facts import Score
 from distill.runs.stage import Reporter
 from licensing.errors import Refused
 from publish.evaluation import EvaluatedItem, read_items
+from publish.facts import chance_text
 
 SIGNIFICANCE = 0.05
 """Below this p the difference between recorded and new verdicts is no chance."""
@@ -34,7 +35,8 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class RescoreResult:
-    """Scores are pass@1 on the same ``n`` items; ``low`` and ``high`` bound ``difference`` (again minus recorded)."""
+    """Scores are pass@1 on the same ``n`` items; ``low`` and ``high`` bound ``difference`` (again minus recorded);
+    ``minimum_detectable_effect`` is the smallest one that so many items find in 80 % of cases."""
 
     n: int
     recorded: float
@@ -43,6 +45,7 @@ class RescoreResult:
     low: float
     high: float
     p: float
+    minimum_detectable_effect: float | None
     same_verdicts: int
     same_texts: int
     recorded_engine: str
@@ -57,9 +60,11 @@ class RescoreResult:
         return self.p >= SIGNIFICANCE
 
     def text(self) -> str:
+        effect = self.minimum_detectable_effect
+        noticed = f", {chance_text(effect, None, self.n)}" if self.agrees and effect is not None else ""
         return (
             f"{self.again:.3f} on {self.n} items, recorded {self.recorded:.3f}: difference {self.difference:+.3f} "
-            f"[{self.low:+.3f}, {self.high:+.3f}], p = {self.p:.3g}; {self.same_verdicts} verdicts and "
+            f"[{self.low:+.3f}, {self.high:+.3f}], p = {self.p:.3g}{noticed}; {self.same_verdicts} verdicts and "
             f"{self.same_texts} answers equal; {self.engine}, recorded with {self.recorded_engine}; card: "
             f"{self.card:.3f} [{self.card_low:.3f}, {self.card_high:.3f}] on {self.card_n}"
         )
@@ -95,6 +100,7 @@ def rescore(folder: Path, number: int, engine: EngineName | None, report: Report
         low=comparison.low,
         high=comparison.high,
         p=comparison.p,
+        minimum_detectable_effect=comparison.minimum_detectable_effect,
         same_verdicts=sum(row["verdict"] == item.verdict for row, item in zip(rows, chosen, strict=True)),
         same_texts=sum(row["response"] == item.response for row, item in zip(rows, chosen, strict=True)),
         recorded_engine=card.engine,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distill.report.markdown import Table
-from distill.report.tables import model_name, number, paired_cells
+from distill.report.tables import answer_tables, model_name, number, paired_cells
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -51,10 +51,30 @@ def side_effect_table(effects: Rows) -> Table:
     return Table(f"What got better or worse: {names}", tuple(header), tuple(rows), right=len(header) - 1)
 
 
+def suite_tables(scores: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Table]:
+    """(suite, score): the scores, the other metrics, and how the models answered."""
+    named = [{**score, "model": f"{suite}: {model_name(score['model'])}"} for suite, score in scores]
+    return [suite_table(scores), *answer_tables(named)]
+
+
+def before_and_after(effects: Rows) -> list[tuple[str, Mapping[str, Any]]]:
+    """The scores of suites before and after training, as ``suite_tables`` takes them."""
+    return [(row["suite"], row[when]) for row in effects for when in ("before", "after")]
+
+
 def task_table(tasks: Rows) -> Table:
-    """Metrics of lm-eval with its standard error; empty where one is no finite number."""
+    """Metrics of lm-eval with what answered and the standard error; empty where one is no finite number."""
     rows = tuple(
-        (row["task"], row["metric"], number(row["value"], 4), number(row["stderr"], 4), number(row["n"]))
+        (
+            row["task"],
+            row["metric"],
+            row["engine"],
+            row["dtype"] or "unknown",
+            number(row["value"], 4),
+            number(row["stderr"], 4),
+            number(row["n"]),
+        )
         for row in tasks
     )
-    return Table("lm-eval", ("Task", "Metric", "Value", "Standard error", "Problems"), rows, right=3)
+    header = ("Task", "Metric", "Engine", "Weights", "Value", "Standard error", "Problems")
+    return Table("lm-eval", header, rows, right=3)

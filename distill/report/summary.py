@@ -15,7 +15,7 @@ from typing import Any
 from distill.check.preview import PreviewRow
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table, TrainedText
-from distill.report.suites import side_effect_table
+from distill.report.suites import before_and_after, side_effect_table, suite_tables
 from distill.report.tables import (
     answer_tables,
     comparison_table,
@@ -90,6 +90,8 @@ def _scores(evaluate: Artefact | None) -> Section | None:
         if recall := facts.get("planted_recall"):
             blocks.append(trained_on_text(recall))
     blocks += answer_tables(score_rows(evaluate))
+    if facts.get("side_effects"):
+        blocks += suite_tables(before_and_after(facts["side_effects"]))
     if facts.get("persona_probes"):
         blocks += probe_tables(facts["persona_probes"])
     blocks.append(

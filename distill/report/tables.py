@@ -162,6 +162,7 @@ def _probe_table(rates: Rows, part: str, caption: str) -> Table:
     rows = tuple(
         (
             model_name(row["model"]),
+            ", ".join(filter(None, (row.get("engine"), row.get("dtype")))),
             f"{row['n']:,}",
             f"{row[part]['right']['value']:.3f}",
             f"{row[part]['right']['low']:.3f} to {row[part]['right']['high']:.3f}",
@@ -171,5 +172,7 @@ def _probe_table(rates: Rows, part: str, caption: str) -> Table:
         for row in rates
         if row[part]
     )
-    header = ("Model", "Probes", "Right", "95 % interval", "Names itself", "Leaks", "Denies AI", "Refuses", "Makers")
+    header = (
+        "Model", "Engine", "Probes", "Right", "95 % interval", "Names itself", "Leaks", "Denies AI", "Refuses", "Makers"
+    )  # fmt: skip
     return Table(caption, header, rows, right=8)

@@ -323,12 +323,17 @@ class Score(Facts):
     other_metrics: dict[str, Estimate] = {}
     sampling: dict[str, float] = {}
 
-    def on_card(self, name: str, **about: Any) -> card.Score:
-        """As cards and records state it, of the model ``name``; ``about``: its role and id, and whether a service of
-        others answered."""
-        shares = self.model_dump(include={"engine", "stop_rate", "truncated", "mean_tokens", "dtype"})
-        score = self.model_dump(include={"metric", "value", "low", "high", "n", "num_samples"})
-        return card.Score(model=name, about=card.ScoredModel(**about, **shares), **score)
+    def on_card(self, name: str, **about: Any) -> tuple[card.Score, ...]:
+        """As cards and records state it, of the model ``name``: the score, then the other metrics. ``about``: its role
+        and id, and whether a service of others answered."""
+        how = set(card.ScoredModel.model_fields) & set(type(self).model_fields)
+        model = card.ScoredModel(**about, **self.model_dump(include=how))
+        values = {self.metric: self.model_dump(include={"value", "low", "high"})}
+        values |= {metric: one.model_dump() for metric, one in self.other_metrics.items()}
+        return tuple(
+            card.Score(model=name, about=model, metric=metric, n=self.n, num_samples=self.num_samples, **value)
+            for metric, value in values.items()
+        )
 
 
 class Comparison(Facts):
@@ -399,6 +404,8 @@ class ProbeRates(Facts):
     leak_rate: Estimate
     leaks_by_maker: dict[str, int]
     stop_rate: float
+    engine: str | None = None
+    dtype: str | None = None
 
 
 class PersonaProbes(Facts):

@@ -26,7 +26,7 @@ class Compress(TrainingTables, Stage[FormatsFacts]):
     row can be calibrated with.
     """
 
-    not_keyed = frozenset({"compressor", "scan_allow"})
+    not_keyed = frozenset({"compressor", "scan_allow", "stop_rate"})
     takes_accelerator = True
 
     types: tuple[CompressedType, ...]
@@ -71,7 +71,7 @@ class Compress(TrainingTables, Stage[FormatsFacts]):
                 write_rows(saved, run_model(name, teacher, problems, config, self.verify, ctx.progress))
             rows = list(read_rows(saved))
             report = summarise({STUDENT: own, name: rows}, problems)
-            check_stop_rates(report, self.stop_rate)
+            check_stop_rates(report.scores, self.stop_rate)
             card = compressed_facts(facts, model, kind, read_json(made_by), report, len(calibration) or None)
             build_format_release(card, model, ctx.out / name, shared_documents(release), allow=self.scan_allow)
             answers += rows

@@ -23,7 +23,7 @@ class Formats(Stage[FormatsFacts]):
     Raises Refused where the stop rate of a file is below ``stop_rate``.
     """
 
-    not_keyed = frozenset({"scan_allow"})
+    not_keyed = frozenset({"scan_allow", "stop_rate"})
     takes_accelerator = True
 
     types: tuple[GgufType, ...]
@@ -70,7 +70,7 @@ class Formats(Stage[FormatsFacts]):
                 write_rows(saved, ({**row, "engine": llama_cpp_engine()} for row in rows))
             answers[name] = list(read_rows(saved))
         report = summarise(answers, problems)
-        check_stop_rates(report, self.stop_rate)
+        check_stop_rates(report.scores, self.stop_rate)
 
         card = gguf_facts(facts, files, self.types, report)
         documents = shared_documents(release)

@@ -6,6 +6,7 @@ runs it, or finds it done. Push is not a stage: an act that cannot be undone has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, local_folder, read_base
 from distill.models.vocabulary import require_shared, same_texts
 from distill.release.evaluation_items import check_evaluation_items
-from distill.release.formats import check_formats
+from distill.release.formats import check_formats, check_stop_rates
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
@@ -150,7 +151,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     student, sampling = recipe.student, recipe.sample
     teacher, verify, train = pinned_teacher(recipe), pinned_verify(recipe), pinned_train(recipe)
     held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
-    suites_content = [prompts_fingerprint(suite.source) for suite in find_suites(recipe.evaluate.suites)]
+    suites_content = suite_contents(recipe.evaluate.suites)
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
         contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
@@ -355,7 +356,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
     )
     if recipe.release.gguf_types:
-        run.stage(
+        formats = run.stage(
             Formats(
                 types=recipe.release.gguf_types,
                 evaluate=recipe.evaluate,
@@ -368,9 +369,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 package=packaged,
             )
         )
+        check_stop_rates(formats.facts.scores, recipe.release.require.stop_rate)
     if recipe.release.compressed_types:
         assert recipe.release.compressor is not None, "check_formats has checked it"
-        run.stage(
+        compressed = run.stage(
             Compress(
                 *tables,
                 types=recipe.release.compressed_types,
@@ -384,7 +386,14 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 package=packaged,
             )
         )
+        check_stop_rates(compressed.facts.scores, recipe.release.require.stop_rate)
     return packaged
+
+
+def suite_contents(names: Sequence[str]) -> list[str | None]:
+    """Content of the problems of each suite, then of the recipes among ``names``: they say more than their problems."""
+    recipes = [fingerprint(Path(name)) for name in names if Path(name).suffix in (".yaml", ".yml")]
+    return [*(prompts_fingerprint(suite.source) for suite in find_suites(names)), *recipes]
 
 
 def _content(path: str | None) -> str | None:

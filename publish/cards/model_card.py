@@ -36,8 +36,10 @@ from publish.facts import (
     ProbeScore,
     ReleaseFacts,
     Score,
+    ScoredModel,
     TeacherFacts,
     TrainingFacts,
+    chance_text,
     p_text,
     trained_on_text,
 )
@@ -116,18 +118,33 @@ def _has_intervals(evaluation: EvaluationFacts) -> bool:
 
 
 def score_table(evaluation: EvaluationFacts) -> Markdown:
-    header = (
-        "Model", "Engine", "Metric", "Score", "Interval", "Problems", "Samples", "Stop rate", "Truncated", "Mean tokens"
-    )  # fmt: skip
+    """Every model with its engine, score and answers; its sampling values where models differ in them, lengths of
+    thinking and answer where they were measured."""
+    abouts = [score.about for score in evaluation.scores]
+    differ = any(about.sampling != abouts[0].sampling for about in abouts)
+    lengths = any(about.mean_answer_chars is not None for about in abouts)
+    header = [
+        "Model",
+        "Engine",
+        *(["Sampling"] if differ else []),
+        "Metric",
+        "Score",
+        "Interval",
+        "Problems",
+        "Samples",
+    ]
+    header += ["Stop rate", "Truncated", "Mean tokens"]
+    header += ["Thinking, characters", "Answer, characters"] if lengths else []
     rows = [
         (
-            score.model, _engine(score), score.metric, decimal(score.value), interval(score.low, score.high),
-            f"{score.n:,}", f"{score.num_samples:,}", _percent(score.about.stop_rate), _percent(score.about.truncated),
-            _count(score.about.mean_tokens),
+            score.model, _engine(score), *([_sampling(score.about)] if differ else []), score.metric,
+            decimal(score.value), interval(score.low, score.high), f"{score.n:,}", f"{score.num_samples:,}",
+            _percent(score.about.stop_rate), _percent(score.about.truncated), _count(score.about.mean_tokens),
+            *([_count(score.about.mean_thinking_chars), _count(score.about.mean_answer_chars)] if lengths else []),
         )
         for score in evaluation.scores
     ]  # fmt: skip
-    return table(header, rows, right=7)
+    return table(header, rows, right=9 if lengths else 7)
 
 
 def other_score_table(evaluation: EvaluationFacts) -> Markdown:
@@ -152,6 +169,10 @@ def probe_table(probes: Sequence[ProbeScore]) -> Markdown:
 
 def _engine(score: Score) -> str:
     return ", ".join(filter(None, (score.about.engine, score.about.dtype)))
+
+
+def _sampling(about: ScoredModel) -> str | None:
+    return ", ".join(f"{name} {value:g}" for name, value in about.sampling.items()) or None
 
 
 def _percent(share: float | None) -> str | None:
@@ -199,11 +220,7 @@ def _reading(pair: Comparison, n: int) -> str:
     """Whether it may be chance, and then what would have been noticed, and what it would take."""
     if pair.reading != MAY_BE_CHANCE or pair.minimum_detectable_effect is None:
         return pair.reading
-    needed = ""
-    if pair.items_to_detect:
-        number = f"about {pair.items_to_detect:,}" if pair.items_to_detect > n else f"more than {n:,}"
-        needed = f"; {number} problems would tell"
-    return f"{pair.reading}: differences from {pair.minimum_detectable_effect:.3f} are noticed here{needed}"
+    return f"{pair.reading}: {chance_text(pair.minimum_detectable_effect, pair.items_to_detect, n)}"
 
 
 def _worse(evaluation: EvaluationFacts) -> Markdown:

@@ -55,8 +55,8 @@ def make_run(
         stages / "sample" / "k0", rows, store=run / "store", verdicts_folder=stages / "verify" / "k5"
     )
     (run / "recipe.json").write_text(json.dumps({"name": name, "description": "A run for tests.", "sample": {}}))
-    _commit(run, "sample", "k0", {"rows_in": len(rows), "rows_out": len(rows), "tokens": 100, "prompt_tokens": 10})
-    _commit(run, "verify", "k5", {"rows_in": len(rows), "rows_out": len(rows), "verdicts": {}})
+    commit(run, "sample", "k0", {"rows_in": len(rows), "rows_out": len(rows), "tokens": 100, "prompt_tokens": 10})
+    commit(run, "verify", "k5", {"rows_in": len(rows), "rows_out": len(rows), "verdicts": {}})
     if until == "verify":
         return run
     labels = stages / "label" / "k6"
@@ -66,7 +66,7 @@ def make_run(
         ({"request_id": row["request_id"], "problem_id": row["problem_id"], **row["labels"]} for row in rows),
     )  # fmt: skip
     write_parquet(labels / PROBLEM_STATS, problem_stats_schema(), _problem_stats(rows))
-    _commit(run, "label", "k6", {"rows_in": len(rows), "rows_out": len(rows), "problems": 1, "contaminated": 0})
+    commit(run, "label", "k6", {"rows_in": len(rows), "rows_out": len(rows), "problems": 1, "contaminated": 0})
     curate = stages / "curate" / "k1"
     curate.mkdir(parents=True)
     texts = [("request_id", pa.string()), ("kept", pa.bool_()), ("drop_reason", pa.string())]
@@ -82,14 +82,14 @@ def make_run(
     waterfall.append({"step": "correct", "rows": kept, "problems": 1, "tokens": None, "mean_difficulty": 0.25})
     (curate / "decontamination.json").write_text(json.dumps(files.get("decontamination", {"items": 0, "sets": {}})))
     facts = {"rows_in": len(rows), "rows_out": kept, "tokens": 100, "waterfall": waterfall}
-    _commit(run, "curate", "k1", facts, {"curate": {"filters": {"contaminated": True}}})
+    commit(run, "curate", "k1", facts, {"curate": {"filters": {"contaminated": True}}})
     score = {"metric": "pass@1", "n": 8, "stop_rate": 1.0, "truncated": 0.0, "errors": 0.0, "mean_tokens": 12.5}
     scores = [
         score | {"model": "student_before", "value": 0.25, "low": 0.0, "high": 0.5, "engine": "fake 1"},
         score | {"model": "student_after", "value": 0.75, "low": 0.5, "high": 1.0, "engine": "fake 1"},
     ]
     pair = {"a": "student_before", "b": "student_after", "difference": 0.5, "low": 0.125, "high": 0.875, "p": 0.03125}
-    _commit(run, "evaluate", "k2", {"scores": scores, "comparisons": [pair], "interval": "bootstrap", "tokens": 200})
+    commit(run, "evaluate", "k2", {"scores": scores, "comparisons": [pair], "interval": "bootstrap", "tokens": 200})
     audit = run / "stages" / "audit" / "k3"
     audit.mkdir(parents=True)
     finding = {
@@ -100,11 +100,11 @@ def make_run(
         "fix": "add the text",
     }
     (audit / "audit.json").write_text(json.dumps({"verdict": "clean-with-duties", "findings": [finding]}))
-    _commit(run, "audit", "k3", {"verdict": "clean-with-duties"})
+    commit(run, "audit", "k3", {"verdict": "clean-with-duties"})
     log = run / "stages" / "train" / "k4" / "model"
     log.mkdir(parents=True)
     (log / "train_log.json").write_text(json.dumps({"log": [{"step": n, "loss": 2.0 / n} for n in range(1, 9)]}))
-    _commit(run, "train", "k4", {"rows_in": kept, "rows_out": kept, "tokens": 300, "steps": 8, "method": "lora"})
+    commit(run, "train", "k4", {"rows_in": kept, "rows_out": kept, "tokens": 300, "steps": 8, "method": "lora"})
     return run
 
 
@@ -113,7 +113,7 @@ def prepare(run: Path) -> None:
     model = run / "stages" / "prepare" / "k7" / "model"
     model.mkdir(parents=True)
     write_random_base(RandomBase(), model)
-    _commit(run, "prepare", "k7", {})
+    commit(run, "prepare", "k7", {})
     recipe = json.loads((run / "recipe.json").read_text()) | {"student": {"base": {"kind": "random"}}}
     (run / "recipe.json").write_text(json.dumps(recipe))
 
@@ -133,7 +133,7 @@ def _problem_stats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(stats.values())
 
 
-def _commit(run: Path, stage: str, key: str, facts: dict[str, Any], fields: Mapping[str, Any] = {}) -> None:
+def commit(run: Path, stage: str, key: str, facts: dict[str, Any], fields: Mapping[str, Any] = {}) -> None:
     folder = run / "stages" / stage / key
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {"stage": stage, "key": key, "digest": "d" * 64, "facts": facts, "fields": fields, "seconds": 1.5,

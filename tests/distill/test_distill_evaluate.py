@@ -192,16 +192,18 @@ def test_too_few_families_are_no_units() -> None:
     assert "problems of these 2 families, which are too few" in report.interval
 
 
-def test_families_of_generated_problems_are_task_and_difficulty() -> None:
+def test_a_family_is_the_task_and_difficulty_of_a_generated_problem_its_subject_or_its_passage() -> None:
     def generated(n: int, task: str, digits: int) -> Prompt:
         entry = {"metadata": {"difficulty": {"digits": digits}}}
         return problem(n, kind="reasoning_gym", task=task, entry=entry)
 
     made = [generated(0, "sums", 1), generated(1, "sums", 1), generated(2, "sums", 2), generated(3, "chains", 1)]
-    families = families_of([*made, problem(4)])
+    named = [problem(5, subject="Algebra"), problem(6, passage="Once."), problem(7, passage="Once.")]
+    families = families_of([*made, problem(4), *named])
     assert families["p0"] == families["p1"]
-    assert len(set(families.values())) == 4
+    assert len({families[f"p{n}"] for n in range(4)}) == 3
     assert families["p4"] == "p4"
+    assert families["p5"] != families["p6"] == families["p7"]
 
 
 def test_every_may_be_chance_comes_with_what_the_set_could_have_found() -> None:

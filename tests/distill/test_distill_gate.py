@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import make_run, trace
+from report_runs import commit, make_run, trace
 
 from distill.config.recipe import RequireConfig
 from distill.evaluate.metrics import summarise
 from distill.evaluate.statistics import mean_interval
 from distill.release.gate import decide, gate_of_release, gate_of_run
 from distill.runs.facts import STUDENT
+from distill.stages.compress import Compress
+from distill.stages.formats import Formats
 from licensing.errors import InputError, Refused
 from synth.section import key_dump
 
@@ -49,7 +51,13 @@ def test_the_lower_bound_of_the_gain_decides_not_the_gain() -> None:
     (reason,) = reasons({"gain_over_base": 0.0}, measured)
     assert "gain over the base +0.050" in reason
     assert f"lower bound {pair['low']:+.3f}" in reason
+    effect, needed = pair["minimum_detectable_effect"], pair["items_to_detect"]
+    assert reason.endswith(
+        f"; may be chance: differences from {effect:.3f} are noticed here; about {needed} problems would tell"
+    )
     assert reasons({"gain_over_base": 0.0}, evaluation(solved=60)) == []
+    (beyond_chance,) = reasons({"gain_over_base": 0.2}, evaluation(solved=60))
+    assert beyond_chance.endswith("(required: at least 0.2)")
 
 
 def test_the_lower_bound_of_every_suite_decides() -> None:
@@ -108,6 +116,21 @@ def test_show_says_go_or_no_go_with_the_reason(distill: Any, tmp_path: Path) -> 
     assert "release gate: no-go" in answer.out
     checks = distill("show", run, "--json").json["gate"]["checks"]
     assert [(check["name"], check["go"]) for check in checks] == [("stop_rate", True), ("gain_over_base", False)]
+
+
+def test_a_file_of_another_format_has_its_own_stop_rate_in_the_gate_of_a_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [trace(0)])
+    scores = [{"model": STUDENT, "stop_rate": 1.0}, {"model": "Ada-Q4_K_M.gguf", "stop_rate": 0.9}]
+    commit(run, "formats", "k8", {"scores": scores})
+    gate = gate_of_run(run)
+    assert gate is not None
+    assert [check.reason for check in gate.checks if not check.go] == [
+        "stop rate of Ada-Q4_K_M.gguf 0.900 (required: at least 0.95)"
+    ]
+
+
+def test_a_threshold_is_in_no_key_of_a_stage_that_scores_a_format() -> None:
+    assert "stop_rate" in Formats.not_keyed & Compress.not_keyed
 
 
 def test_a_recipe_of_a_gate_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from release_run import finished_stages, package, private_recipe
 
 from distill.release.load_check import check_load, load_engines
-from distill.release.rescore import rescore
+from distill.release.rescore import RescoreResult, rescore
 from licensing.errors import InputError, Refused
 from publish.evaluation import read_items
 
@@ -102,6 +103,16 @@ def with_score(value: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
     )
 
 
+def test_a_score_that_comes_out_again_is_given_with_what_would_have_been_noticed() -> None:
+    result = RescoreResult(
+        n=50, recorded=0.4, again=0.38, difference=-0.02, low=-0.13, high=0.09, p=0.6, minimum_detectable_effect=0.16,
+        same_verdicts=45, same_texts=40, recorded_engine="vllm 1", engine="vllm 2", card=0.4, card_low=0.3,
+        card_high=0.5, card_n=100,
+    )  # fmt: skip
+    assert "p = 0.6, differences from 0.160 are noticed here; 45 verdicts" in result.text()
+    assert "noticed" not in replace(result, p=0.01).text()
+
+
 # --- with the weights ------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +146,7 @@ def test_a_score_that_the_weights_do_not_give_does_not_agree(release: Path) -> N
     assert (result.recorded, result.again, result.n) == (1.0, 0.0, 8)
     assert result.p < 0.01
     assert not result.agrees
+    assert result.minimum_detectable_effect is not None
     assert result.same_verdicts == 0
     assert result.engine.startswith("transformers ")
     assert result.recorded_engine.startswith("fake 1")

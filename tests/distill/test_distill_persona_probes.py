@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,7 @@ def test_the_command_asks_a_release_who_it_is(
     assert len(modes) == 6
     assert all(value == ("default" in name) for name, value in modes.items())
     assert len([json.loads(line) for line in out.read_text().splitlines()]) == 60
+    assert {(row["engine"], row["dtype"]) for row in answer.json["by_mode"]} == {("scripted 1", "bfloat16")}
     other = release.rename(tmp_path / "eve")
     shutil.copytree(other, release)
     options = ("-n", 4, "--system", "default", "--decoding", "greedy")
@@ -145,6 +147,7 @@ def test_the_command_asks_a_release_who_it_is(
     (row,) = (line for line in text.out.splitlines() if "ada minus eve" in line)
     assert "+0.000" in row
     assert "may be chance" in text.out
+    assert re.search(r"ada +scripted 1, bfloat16 +4 ", text.out)
     assert distill("persona", "probe", release, *options, "--max-leak-rate", 0.1).code == 1
     assert distill("persona", "probe", release, *options, "--against", release).code == 2
 

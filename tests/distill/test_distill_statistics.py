@@ -29,6 +29,7 @@ from distill.evaluate.statistics import (
     minimum_detectable_effect,
     paired_difference,
     pass_at_k,
+    proportion_interval,
 )
 
 NEMO = Path(__file__).with_name("nemo_reference.json")  # by nemo_reference.py
@@ -69,7 +70,8 @@ def test_the_interval_of_a_score_covers_the_truth_in_95_percent_on_average(n: in
 def test_one_sample_a_problem_has_the_interval_of_a_proportion() -> None:
     for successes in (0, 1, 37, 150, 152):
         verdicts = [1.0] * successes + [0.0] * (152 - successes)
-        assert mean_interval(verdicts) == pytest.approx(wilson_interval(successes, 152), abs=1e-12)
+        assert proportion_interval(successes, 152) == pytest.approx(wilson_interval(successes, 152), abs=1e-12)
+        assert mean_interval(verdicts) == pytest.approx(proportion_interval(successes, 152), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +257,8 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_success() -> None:
         (lambda: paired_difference([0, math.nan], [0, 1]), "one number"),
         (lambda: paired_difference([0, 1], [1, 1], ["x", "x"]), "one family tells nothing"),
         (lambda: mean_interval([0.5, 0.5], ["x"]), "1 families for 2 problems"),
+        (lambda: proportion_interval(3, 2), "3 successes of 2 trials"),
+        (lambda: proportion_interval(0, 0), "0 successes of 0 trials"),
     ],
 )
 def test_input_that_means_nothing_is_refused(call: Any, message: str) -> None:

@@ -17,18 +17,22 @@ from typing import Any
 import pytest
 from command import Answer
 
-from distill.config.recipe import RandomBase
-from distill.evaluate.suites.evaluate import find_trained_on
+from distill.config.recipe import EvaluationSettings, RandomBase
+from distill.evaluate.suites.evaluate import SuiteQuestions, find_trained_on
 from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from distill.evaluate.suites.suite import SIDE_EFFECTS, find_suites, subset
 from distill.models.random_model import CHATML, write_random_base
 from distill.report.suites import side_effect_table
+from distill.stages.pipeline import suite_contents
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
+from synth.teachers.config import FakeTeacher
+from synth.teachers.teacher import teacher_messages
 from synth.verify.config import VerifyConfig
 from synth.verify.verifier import check_golds
 
 Distill = Callable[..., Answer]
+ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS = Path(__file__).parent.parent / "publish" / "every_eval_ever"
 
 
@@ -103,6 +107,32 @@ def test_a_subset_takes_every_family_and_depends_on_neither_order_nor_copies(shi
     assert {problem.id for problem in subset(problems[::-1], 5, seed=0)} == {problem.id for problem in few}
 
 
+def test_a_subset_takes_every_subject_and_every_difficulty_of_a_generator(shipped: dict[str, list[Prompt]]) -> None:
+    by_subject = [
+        problem.model_copy(update={"subject": problem.row()["family"], "family": None})
+        for problem in shipped["knowledge"]
+    ]
+    subjects = {problem.row()["subject"] for problem in by_subject}
+    assert {problem.row()["subject"] for problem in subset(by_subject, len(subjects), seed=0)} == subjects
+
+    def generated(n: int) -> Prompt:
+        entry = {"metadata": {"difficulty": {"digits": n // 10}}}
+        return Prompt.model_validate({"id": f"p{n}", "prompt": f"{n} + 1 =", "answer": "1", "kind": "reasoning_gym",
+                                      "task": "sums", "entry": entry, "source": "made here"})  # fmt: skip
+
+    assert {int(problem.id[1:]) // 10 for problem in subset([*map(generated, range(40))], 4, seed=0)} == {0, 1, 2, 3}
+
+
+def test_what_the_recipe_of_a_suite_says_is_part_of_its_content(tmp_path: Path) -> None:
+    file, text = tmp_path / "other.yaml", (ROOT / "recipes" / "smoke.yaml").read_text()
+    contents = []
+    for size in (8, 9):
+        file.write_text(text.replace("size: 8", f"size: {size}"))
+        contents.append(suite_contents([str(file), "knowledge"]))
+    assert contents[0] != contents[1]
+    assert suite_contents(["knowledge"]) == contents[0][1:2], "other suites have the key that they had"
+
+
 def test_two_files_of_one_name_are_an_error_and_one_file_twice_is_one_suite(tmp_path: Path) -> None:
     files = [tmp_path / folder / "sums.jsonl" for folder in "ab"]
     for file in files:
@@ -127,6 +157,27 @@ def test_a_suite_is_found_by_each_kind_of_name(tmp_path: Path) -> None:
     assert [suite.fetches for suite in suites] == [None, None, None, None, "HuggingFaceH4/MATH-500", None]
     assert len(suites[1].problems()) == 3
     assert suites[2].problems()[0].id == "sums/a"
+
+
+def test_the_problems_of_a_recipe_are_put_in_its_students_words_to_a_model_that_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, words = tmp_path / "worded.yaml", "\nstudent:\n  prompt_template: {reasoning_gym: 'Solve: {question}'}\n"
+    recipe.write_text((ROOT / "recipes" / "smoke.yaml").read_text().replace("\nstudent:\n", words))
+    sent: list[str] = []
+
+    def run_model(name: str, model: FakeTeacher, problems: list[Prompt], *_: Any, **__: Any) -> list[dict[str, Any]]:
+        for problem in problems:
+            sent.append(str(teacher_messages(model, problem)[-1]["content"]).replace(problem.question, "Q"))
+        return [{"prompt_id": problem.id} for problem in problems]
+
+    monkeypatch.setattr("distill.evaluate.suites.evaluate.run_model", run_model)
+    questions = SuiteQuestions(find_suites(["knowledge", str(recipe), "chat-format"]), seed=0, limit=1)
+    for template in (None, {"reasoning_gym": "{question} Box it."}):
+        model = FakeTeacher.model_validate({"prompt_template": template})
+        questions.ask("model", model, EvaluationSettings(), VerifyConfig(), lambda *_: None)
+    assert sent == ["Q", "Q", "Solve: Q", "Q", "Q", "Q Box it."]
+    assert [len(rows["model"]) for rows in questions._rows.values()] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +271,9 @@ def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Pat
     def faults(line: str) -> list[Any]:
         return [*schema["instance_level_eval"].iter_errors(json.loads(line))]
 
+    suites = json.loads((out / "scores.json").read_text())["suites"]
+    metrics = {name: ["pass@1", *one["scores"][0]["other_metrics"]] for name, one in suites.items()}
+    assert "maj@2" in metrics["knowledge"]
     records = sorted((out / "evaluation").rglob("*.json"))
     assert len(records) == 2
     for file in records:
@@ -227,6 +281,11 @@ def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Pat
         assert [*schema["eval"].iter_errors(record)] == []
         generation = record["evaluation_results"][0]["generation_config"]["generation_args"]
         assert generation == {"max_tokens": 1024, "temperature": 0.7, "top_p": 1.0}
+        assert [one["metric_config"]["metric_id"] for one in record["evaluation_results"]] == metrics[
+            record["evaluation_results"][0]["evaluation_name"]
+        ]
+        details = record["evaluation_results"][0]["score_details"]["details"]
+        assert set(details) == {"stop_rate", "truncated", "mean_tokens", "mean_thinking_chars", "mean_answer_chars"}
         samples = (out / "evaluation" / record["detailed_evaluation_results"]["file_path"]).read_text().splitlines()
         assert len(samples) == 16
         assert [*filter(None, map(faults, samples))] == []
@@ -397,11 +456,14 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     assert answer.code == 0, answer.err
     [score] = answer.json["tasks"]
     assert (score["task"], score["metric"], score["value"], score["n"]) == ("say_it", "exact_match", 0.25, 4)
+    assert (score["engine"].split()[0], score["dtype"]) == ("transformers", "float32")
     kept = json.loads((tmp_path / "out" / "lm-eval.json").read_text())
     assert len(kept["samples"]["say_it"]) == 4
+    assert (kept["engine"], kept["dtype"]) == (score["engine"], score["dtype"])
     [record] = [json.loads(path.read_text()) for path in (tmp_path / "out" / "evaluation").rglob("*.json")]
     assert [*Draft7Validator(json.loads((SCHEMAS / "eval.schema.json").read_text())).iter_errors(record)] == []
     assert (record["eval_library"]["name"], record["model_info"]["id"]) == ("lm_eval", "base")
+    assert record["model_info"]["additional_details"]["dtype"] == "float32"
     [result] = record["evaluation_results"]
     assert (result["evaluation_name"], result["metric_config"]["metric_name"]) == ("say_it", "exact_match")
     details = result["score_details"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -229,7 +230,8 @@ def records(folder: Path) -> dict[tuple[str, str], float]:
     for path in (folder / "evaluation" / "data").rglob("*.json"):
         record = json.loads(path.read_text())
         schema.validate(record)
-        [result] = record["evaluation_results"]
+        result = record["evaluation_results"][0]
+        assert result["metric_config"]["metric_id"] == "pass@1"
         interval = result["score_details"]["uncertainty"]["confidence_interval"]
         assert interval["method"].startswith("95 %")
         scores[result["evaluation_name"], record["model_info"]["id"]] = result["score_details"]["score"]
@@ -255,10 +257,14 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     assert shown["planted_recall"]["verbatim"] == 1.0
     card = (release / "README.md").read_text()
     assert "| chat-format | 6 |" in card
+    assert "Thinking, characters | Answer, characters" in card
     assert "The search finds these shares of planted copies: verbatim 1.00" in card
+    shown_text = distill("show", copied).out
+    assert re.search(r"chat-format: student after +transformers", shown_text), "how the models answered"
     assert distill("report", copied).code == 0
     report = (the_run(copied) / "report" / "report.md").read_text()
     assert "What got better or worse" in report
+    assert "| chat-format: student after | transformers" in report, "how the models answered"
     assert "The control arm beside the training rows" in report
     assert "pass rate of the problem" in report, "by which it is matched"
     assert "verbatim 1.00" in report

@@ -373,6 +373,24 @@ def test_what_got_worse_than_the_base_is_named() -> None:
     assert "What got worse" not in model_card(FULL.model_copy(update={"evaluation": alone}))
 
 
+def test_lengths_of_thinking_and_answer_and_differing_sampling_stand_beside_the_scores() -> None:
+    assert FULL.evaluation is not None
+    lengths = {"mean_thinking_chars": 2345.6, "mean_answer_chars": 78.9}
+    scores = tuple(
+        score.model_copy(
+            update={"about": score.about.model_copy(update=lengths | {"sampling": {"temperature": value}})}
+        )
+        for score, value in zip(FULL.evaluation.scores, (0.6, 1.0), strict=True)
+    )
+    evaluation = FULL.evaluation.model_copy(update={"scores": scores})
+    card = model_card(FULL.model_copy(update={"evaluation": evaluation}))
+    assert "| Mean tokens | Thinking, characters | Answer, characters |" in card
+    assert "| student | vllm 0.32.0, bfloat16 | temperature 1 | pass&#64;1 |" in card
+    assert "| 1,234 | 2,346 | 79 |" in card
+    assert all(len(widths) == 1 for widths in table_widths(card).values())
+    assert "Thinking, characters" not in model_card(FULL)
+
+
 def test_suites_before_and_after_are_a_table_and_a_loss_is_named() -> None:
     assert FULL.evaluation is not None
     kept = SuiteChange(

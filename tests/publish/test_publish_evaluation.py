@@ -63,18 +63,39 @@ def test_every_scored_model_has_a_valid_record_and_the_release_its_samples() -> 
     for name, record in records.items():
         validator("eval").validate(record)
         assert name.startswith(f"evaluation/data/chain_sum/{record['model_info']['id']}/")
-        [result] = record["evaluation_results"]
+        result = record["evaluation_results"][0]
         assert result["generation_config"]["generation_args"] == {"temperature": 0.0, "max_tokens": 512}
     release = records[samples.replace("_samples.jsonl", ".json")]
     assert release["detailed_evaluation_results"]["total_rows"] == len(ITEMS)
     assert f"evaluation/{release['detailed_evaluation_results']['file_path']}" == samples
     details = release["evaluation_results"][0]["score_details"]
+    assert [one["evaluation_result_id"] for one in release["evaluation_results"]] == [
+        "chain_sum/pass@1",
+        "chain_sum/pass@4",
+    ]
     assert details["score"] == 0.27
+    assert details["details"] == {"stop_rate": "0.985", "truncated": "0.015", "mean_tokens": "1234.5"}
     assert details["uncertainty"]["confidence_interval"]["lower"] == 0.18
     for line in files[samples].splitlines():
         sample = json.loads(line)
         validator("instance_level_eval").validate(sample)
         assert sample["evaluation_id"] == release["evaluation_id"]
+
+
+def test_a_model_that_is_sampled_as_its_own_config_says_has_its_own_values_in_its_record() -> None:
+    assert FULL.evaluation is not None
+    base, student = FULL.evaluation.scores
+    own = base.about.model_copy(update={"sampling": {"temperature": 0.6, "top_k": 20.0}})
+    scores = (base.model_copy(update={"about": own}), student)
+    facts = FULL.model_copy(update={"evaluation": FULL.evaluation.model_copy(update={"scores": scores})})
+    arguments = {
+        record["model_info"]["id"]: record["evaluation_results"][0]["generation_config"]["generation_args"]
+        for record in map(json.loads, evaluation_files(facts).values())
+    }
+    assert arguments == {
+        "owner/base": {"temperature": 0.6, "top_k": 20.0, "max_tokens": 512},
+        "owner/tiny": {"temperature": 0.0, "max_tokens": 512},
+    }
 
 
 def test_what_was_written_is_read_back_whole(tmp_path: Path) -> None:

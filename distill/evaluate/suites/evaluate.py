@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,10 +96,15 @@ class SuiteQuestions:
         if not self._suites:
             return
         columns = {"template_thinks": True} if _thinks(teacher) else {}
-        prompts = [problem.model_copy(update=columns) for one in self._problems.values() for problem in one]
-        answered = run_model(model, teacher, prompts, config, verify, progress, answers=answers, engine=engine)
-        for name, rows in self._rows.items():
-            rows[model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
+        with OneEngine() if engine is None else nullcontext(engine) as one:
+            for template in dict.fromkeys(suite.prompt_template for suite in self._suites):
+                suites = [suite for suite in self._suites if suite.prompt_template == template]
+                of_all = [problem for suite in suites for problem in self._problems[suite.name]]
+                prompts = [problem.model_copy(update=columns) for problem in of_all]
+                asked = suites[0].asked(teacher)
+                answered = run_model(model, asked, prompts, config, verify, progress, answers=answers, engine=one)
+                for name in (suite.name for suite in suites):
+                    self._rows[name][model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
 
     def results(self) -> list[SuiteResult]:
         """One a suite, with the scores of all models that were asked, in that order."""

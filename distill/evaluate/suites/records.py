@@ -82,6 +82,7 @@ def write_records(
 
 def _facts(result: SuiteResult, score: Score, config: EvaluationSettings, model: TeacherConfig) -> card.EvaluationFacts:
     served = isinstance(model, OpenAITeacher) and model.is_public
+    score_and_others = score.on_card(score.model, role="model", id=model_id(model), served=served)
     sampling = score.sampling  # with `sampling: model` each model's own
     return card.EvaluationFacts(
         benchmark=result.suite.name,
@@ -89,7 +90,8 @@ def _facts(result: SuiteResult, score: Score, config: EvaluationSettings, model:
         n=score.n,
         decoding="greedy" if sampling["temperature"] == 0 else f"temperature {sampling['temperature']:g}",
         sampling=sampling | config.model_dump(include={"max_new_tokens", "num_samples", "seed"}),
-        scores=(score.on_card(score.model, role="model", id=model_id(model), served=served),),
+        scores=score_and_others[:1],
+        other_scores=score_and_others[1:],
         interval=result.report.interval,
     )
 

@@ -6,7 +6,7 @@ aime-2024 ...              a public test set (a preset of ``synth/problems/prese
 long-context:WORDS         as long-context, with texts of another length
 reasoning-gym:TASK         problems that reasoning-gym makes, 100 or as many as in reasoning-gym:TASK:SIZE
 FILE.jsonl, FILE.parquet   problem rows of your own
-RECIPE.yaml                the held-out problems of a recipe
+RECIPE.yaml                the held-out problems of a recipe, in its student's words around a question
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.loader import load_recipe
+from distill.evaluate.metrics import family_of
 from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.problems.preset import presets
 from synth.problems.problem import Prompt, load_prompts
+from synth.problems.prompt_template import PromptTemplate
+from synth.teachers.config import TeacherConfig
 
 _DATA = Path(__file__).parent / "data"
 _GYM, _LONG = "reasoning-gym:", "long-context:"
@@ -50,12 +53,14 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set of problems; ``source`` is None for long texts of ``words`` each, which are made here."""
+    """A named set of problems; ``source`` is None for long texts of ``words`` each, which are made here.
+    ``prompt_template``: text around a question, for models that have none of their own."""
 
     name: str
     about: str
     source: PromptsConfig | None
     words: tuple[int, ...] = ()
+    prompt_template: PromptTemplate | None = None
 
     @property
     def fetches(self) -> str | None:
@@ -63,6 +68,12 @@ class Suite:
         if isinstance(self.source, HubPrompts) and not Path(self.source.dataset).exists():
             return self.source.dataset
         return None
+
+    def asked(self, model: TeacherConfig) -> TeacherConfig:
+        """``model`` as the problems of this suite are put to it."""
+        if self.prompt_template is None or model.prompt_template is not None:
+            return model
+        return model.model_copy(update={"prompt_template": self.prompt_template})
 
     def problems(self, limit: int | None = None, seed: int = 0) -> list[Prompt]:
         """The problems, or a choice of them (``subset``). Ids are prefixed with the suite's name.
@@ -108,7 +119,7 @@ def subset(problems: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
 
     families: dict[bytes, list[tuple[bytes, int]]] = {}
     for at, problem in enumerate(problems):
-        family = digest(str(problem.row().get("family")))
+        family = digest(str(family_of(problem)))
         families.setdefault(family, []).append((digest(problem.content_hash), at))
     rounds = itertools.zip_longest(*(sorted(families[family]) for family in sorted(families)))
     turns = [entry[1] for entries in rounds for entry in entries if entry is not None]
@@ -141,7 +152,8 @@ def _suite(name: str) -> Suite:
         return Suite(name.replace(":", "-"), f"reasoning-gym's task {task}", gym)
     if Path(name).suffix in (".yaml", ".yml"):
         recipe = load_recipe(Path(name))
-        return Suite(f"held-out-{recipe.name}", f"the held-out problems of {name}", recipe.evaluate.prompts)
+        about, template = f"the held-out problems of {name}", recipe.student.prompt_template
+        return Suite(f"held-out-{recipe.name}", about, recipe.evaluate.prompts, prompt_template=template)
     if Path(name).suffix in (".jsonl", ".json", ".gz", ".parquet"):
         return Suite(Path(name).name.partition(".")[0], f"the problems of {name}", JsonlPrompts(path=name))
     near = difflib.get_close_matches(name, suite_names(), 1)
