@@ -313,7 +313,7 @@ def _trainer(
                     total += loss.detach()
                     if self.is_deepspeed_enabled:
                         if last := batch is batches[-1]:
-                            loss = zero.shown_by_gradients(loss, parallel.sum_of_ranks(total.clone()))
+                            loss = zero.shown_by_gradients(loss, total)
                         zero.backward(model, loss, last)
                     else:
                         self.accelerator.backward(loss)

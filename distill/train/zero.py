@@ -84,7 +84,7 @@ def backward(engine: Any, loss: Any, last: bool) -> None:
 
 
 def shown_by_gradients(loss: Any, total: Any) -> Any:
-    """``loss`` for the backward pass: no gradient is finite where ``total``, the step's loss over all ranks, is not."""
+    """``loss`` for the backward pass: where ``total``, the step's loss on this rank, is not finite, no gradient is."""
     import torch
 
     return loss * torch.where(total.isfinite(), 1.0, torch.nan)

@@ -39,9 +39,9 @@ ROWS = [
     for n in range(13)
 ]
 ROWS[SHORT]["messages"] = conversation("1", "1")
-ROWS[5]["messages"][0]["content"] = "%"
+ROWS[5]["messages"][1]["content"] += "%"
 """Of 20 to 70 tokens, and one of five. The last of five steps has that one alone: fewer rows than ranks, and of four
-processes that divide it one has no token. The embedding of ``%`` may be not a number."""
+processes that divide it one has no token. The loss of ``%`` may be infinite."""
 
 
 def student(
@@ -86,23 +86,25 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def poisoned(start: Path) -> Path:
+    """A base that gives ``%`` the probability 0: its loss is infinite, and the gradients of that are numbers."""
+    from transformers import PhiConfig, PhiForCausalLM, set_seed
+
     folder = shutil.copytree(start, start.with_name("poisoned"))
-    (file,) = folder.glob("*.safetensors")
-    tensors = load_file(file)
+    config = json.loads((start / "config.json").read_text())
+    sizes = {name: value for name, value in config.items() if name.startswith("num_") or name.endswith("_size")}
+    set_seed(0)
+    model = PhiForCausalLM(PhiConfig(**sizes, bos_token_id=None, eos_token_id=config["eos_token_id"]))
     token = json.loads((start / "tokenizer.json").read_text())["model"]["vocab"]["%"]
-    head = tensors["model.embed_tokens.weight"].copy()
-    tensors["model.embed_tokens.weight"][token] = np.nan
-    file.unlink()
-    save_file(tensors | {"lm_head.weight": head}, file, metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    model.lm_head.bias.data[token] = -np.inf
+    model.save_pretrained(folder)
+    shutil.copy(start / "generation_config.json", folder)
     return folder
 
 
 def curve(place: Path, number: int) -> Any:
-    """(loss, gradient norm) of each step of a student; not a number where it was not finite."""
+    """(loss, gradient norm) of each step of a student; not a number where the step was left out."""
     log = json.loads((place / str(number) / "out" / "train_log.json").read_text())["log"]
-    return np.array([(entry.get("loss", np.nan), entry.get("grad_norm", np.nan)) for entry in log])
+    return np.array([(np.nan, np.nan) if "problem" in step else (step["loss"], step["grad_norm"]) for step in log])
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -122,7 +124,7 @@ KINDS = ("full", "lora", "bfloat16", "poisoned")
 
 
 def of_kind(kind: str, *parallel: Any) -> StudentConfig:
-    """Of full tuning; LoRA; LoRA on a bfloat16 base, as on GPUs; LoRA on a base with an embedding that is no number."""
+    """Of full tuning; LoRA; LoRA on a bfloat16 base, as on GPUs; LoRA on a base that gives a row an infinite loss."""
     if kind == "bfloat16":
         return student("lora", *parallel, dtype="bfloat16")
     return student("lora" if kind == "poisoned" else kind, *parallel)
@@ -200,9 +202,9 @@ def test_ranks_give_the_losses_gradients_and_weights_of_one_process(
 ) -> None:
     for number, case in enumerate(CASES[group][1]):
         reference = KINDS.index(case[0])
-        rounding = 100 if case[0] == "bfloat16" else 1
-        of_curve = rounding * (5e-5 if case[3:4] > (1,) else 2e-5)
-        of_update = rounding * 5e-4
+        of_curve, of_update = (5e-5 if case[3:4] > (1,) else 2e-5), 5e-4
+        if case[0] == "bfloat16":
+            of_curve, of_update = 5e-3, 5e-2
         together, alone = curve(trained / group, number), curve(trained / "alone", reference)
         assert len(together) == 5
         assert np.allclose(together, alone, rtol=of_curve, equal_nan=True), case
@@ -304,6 +306,9 @@ def test_a_resume_in_several_processes_ends_with_the_same_bytes(trained: Path, c
     place, again = (trained / group / name for name in (str(number), f"{number}-resumed"))
     steps = again.with_name(f"{again.name}.metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in steps] == [5]
+    for mark in (place / "checkpoints").glob("*/complete.json"):
+        files = {file.relative_to(mark.parent).as_posix() for file in mark.parent.rglob("*") if file.is_file()}
+        assert files - {mark.name} == json.loads(mark.read_text())["sizes"].keys(), "it came behind the files of all"
     undisturbed, resumed = place / "out", again / "out"
     assert (undisturbed / "train_log.json").read_bytes() == (resumed / "train_log.json").read_bytes()
     files = {file.name: file.read_bytes() for file in undisturbed.glob("*.safetensors")}

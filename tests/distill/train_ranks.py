@@ -13,13 +13,15 @@ import os
 import shutil
 import socket
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import deepspeed  # noqa: F401 - imported once, here
 import peft  # noqa: F401
 import torch.multiprocessing
-from transformers import Trainer  # noqa: F401
+from transformers import Trainer
 
 from distill.config.recipe import StudentConfig
 from distill.train.sft import train_sft
@@ -52,8 +54,20 @@ def train(rank: int, processes: int, students: dict[Path, Any], job: dict[str, A
     if size != "1":
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if rank:
+        Trainer._save_rng_state = late(Trainer._save_rng_state)
     for place, student in students.items():
         train_one(student, job, place)
+
+
+def late(save: Callable[..., None]) -> Callable[..., None]:
+    """As on a slow node: rank 0 has to wait for the last file of a checkpoint."""
+
+    def save_late(*arguments: Any) -> None:
+        time.sleep(0.1)
+        save(*arguments)
+
+    return save_late
 
 
 def train_one(student: dict[str, Any], job: dict[str, Any], place: Path) -> None:
