@@ -10,6 +10,7 @@ Not covered: several processes.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from importlib import metadata
@@ -88,7 +89,27 @@ def open_student(
         for name, value in vars(module).items():
             if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
                 setattr(module, name, 0.0)
+    positions_from_mask(model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut_off
+
+
+def positions_from_mask(model: Any) -> None:
+    """Give a model's tokens, beside padding, the positions that they have in an answer.
+
+    TRL pads prompts on the left and leaves positions to the model, which counts the padding in. Rotary embeddings do
+    not see that; learned ones do (GPT-2), and the distribution would be another than the one that answers come from.
+    """
+    base = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+    if "position_ids" not in inspect.signature(base.forward).parameters:
+        return
+
+    def add_positions(_: Any, args: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = inputs.get("attention_mask")
+        if mask is not None and inputs.get("position_ids") is None and inputs.get("past_key_values") is None:
+            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        return args, inputs
+
+    base.register_forward_pre_hook(add_positions, with_kwargs=True)
 
 
 def token_weighted_trainer() -> Any:

@@ -34,6 +34,7 @@ from distill.train.across_tokenizers import across_tokenizers_trainer, prompt_ro
 from distill.train.batches import training_order
 from distill.train.distillation import (
     open_student,
+    positions_from_mask,
     require_trl,
     resume_point,
     step_trainer,
@@ -210,6 +211,7 @@ def _teacher(folder: Path, dtype: str, size: int | None) -> Any:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
     if size is not None:
         crop_vocabulary(model, size)
+    positions_from_mask(model)
     return model.eval().requires_grad_(False)
 
 

@@ -129,6 +129,44 @@ def test_a_teacher_that_is_the_student_has_a_loss_of_zero(
     assert result.facts["vocabulary"] == VOCABULARY
 
 
+def test_learned_positions_are_those_of_an_answer_without_padding(
+    start: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL pads the prompts of a step on the left, and GPT-2 would count the padding in."""
+    import torch
+    from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+    from trl import DistillationTrainer
+
+    torch.manual_seed(0)
+    folder = shutil.copytree(start, tmp_path / "gpt2", ignore=shutil.ignore_patterns("*.safetensors"))
+    settings = (folder / "generation_config.json").read_bytes()
+    ids = {name: read_base(start).config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    shape = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 128, "initializer_range": 0.5}
+    GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, **shape, **ids)).save_pretrained(folder)
+    (folder / "generation_config.json").write_bytes(settings)
+    generate, generated = DistillationTrainer._generate, []
+
+    def spy(trainer: Any, prompts: Any) -> Any:
+        generated.append(generate(trainer, prompts))
+        return generated[-1]
+
+    monkeypatch.setattr(DistillationTrainer, "_generate", spy)
+    monkeypatch.setattr(
+        f"{__name__}.PROMPTS", {"short": PROMPTS["p0"], "long": [{"role": "user", "content": "0" * 30}]}
+    )
+    config = student("full", dtype="float32", max_length=128)
+    result = on_policy(config, folder, folder, other, tmp_path / "run", steps=1)
+    models = [AutoModelForCausalLM.from_pretrained(one, dtype=torch.float32).eval() for one in (folder, other)]
+    divergences = []
+    [(prompts, answers, *_)] = generated
+    for prompt, answer in zip(prompts, answers, strict=True):
+        with torch.inference_mode():
+            logits = [model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1] for model in models]
+        ours, theirs = (one.log_softmax(-1) for one in logits)
+        divergences.append((ours.exp() * (ours - theirs)).sum(-1))
+    assert result.history[0]["loss"] == pytest.approx(torch.cat(divergences).mean().item(), rel=1e-4)
+
+
 def test_a_step_computes_in_bfloat16_whatever_is_trained(
     method: str, start: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
