@@ -140,7 +140,6 @@ def reduced_once(trainer: Any, model: Any, last: bool) -> Iterator[None]:
     FSDP2 and ZeRO-3 reduce them behind each, since they would have to keep whole ones until then.
     """
     accelerator = trainer.accelerator
-    accelerator.gradient_state._set_sync_gradients(last)
     as_ddp = not (accelerator.is_fsdp2 or trainer.is_deepspeed_enabled)
     with accelerator.no_sync(model) if as_ddp and not last else contextlib.nullcontext():
         yield

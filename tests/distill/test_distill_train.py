@@ -587,6 +587,18 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_names_its_rows(
     assert caught.value.where == "student.method.learning_rate"
 
 
+def test_a_step_is_left_out_whose_gradient_norm_alone_is_not_finite(
+    start: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    clip, steps = Trainer._clip_grad_norm, itertools.count(1)
+    monkeypatch.setattr(Trainer, "_clip_grad_norm", lambda *args: clip(*args) * (math.inf if next(steps) == 2 else 1))
+    history = run(student(), start, rows, tmp_path).history
+    assert [entry.get("problem") for entry in history] == [None, NOT_FINITE, None, None, None]
+    assert math.isfinite(history[1]["loss"])
+
+
 def test_a_training_most_of_whose_steps_are_not_finite_is_refused_with_the_field_to_lower(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:
