@@ -4,7 +4,8 @@ To change X, edit Y:
 
     what a model is asked, and how it is verified      run.py
     answers and verdicts that are kept                 answers.py
-    scores, comparisons, families of problems          metrics.py
+    scores, comparisons                                metrics.py
+    families of problems                               families.py
     intervals, tests, minimum detectable effects       statistics.py
     suites, the side-effect suite                      suites/ (its own map)
     lm-eval as a second harness                        lm_eval.py

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from distill.evaluate.families import families_of
 from distill.evaluate.statistics import holm, mean_interval, paired_difference, pass_at_k
 from distill.runs.facts import STUDENT, Comparison, Estimate, Score
 from licensing.errors import InputError
-from synth.problems.problem import Prompt, canonical_json
+from synth.problems.problem import Prompt
 
 MIN_FAMILIES = 6
 """With fewer families their variance cannot be estimated, and no permutation of five signs is significant at 5 %: the
 interval then holds for problems of these families."""
 
 _REASONS = ("stop", "length", "error")
-_FAMILY_COLUMNS = ("family", "subject", "passage")
 
 Row = Mapping[str, Any]
 
@@ -37,27 +37,6 @@ class EvalReport(BaseModel):
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
     interval: str
-
-
-def family_of(problem: Prompt) -> Any:
-    """The family of a problem: its column `family`, `subject` or `passage`, of reasoning-gym's the task and the
-    difficulty; None where it has none."""
-    columns = problem.row()
-    family = next((columns[name] for name in _FAMILY_COLUMNS if columns.get(name) is not None), None)
-    if family is None and problem.kind == "reasoning_gym":
-        return [columns["task"], _difficulty(columns["entry"])]
-    return family
-
-
-def families_of(problems: Iterable[Prompt]) -> dict[str, str]:
-    """Problem id -> family, as JSON; a problem without one is its own."""
-    families = {problem.id: family_of(problem) for problem in problems}
-    return {name: name if family is None else canonical_json(family) for name, family in families.items()}
-
-
-def _difficulty(entry: Any) -> Any:
-    metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
-    return metadata.get("difficulty") if isinstance(metadata, Mapping) else None
 
 
 def summarise(

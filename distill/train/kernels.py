@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from distill.train.batches import batch_of, on_device
-from distill.train.loss import own_losses
 from licensing.errors import InputError, MissingDependency
 
 INSTALL = "pip install 'distill-release[liger]'"
@@ -71,6 +69,8 @@ def kernels_fault(model: Any, texts: Sequence[Any], dtype: str, device: str) -> 
 
 
 def _fault(base: Any, texts: Sequence[Any], dtype: str, device: str) -> str | None:
+    from distill.train.batches import batch_of, on_device
+
     small = _first_layers(base, device)
     batches = [on_device(device, batch_of([text], [1], "single", 0)) for text in texts]
     kinds = {"float32": small.dtype} | ({} if dtype == "float32" else {dtype: base.dtype})
@@ -117,6 +117,8 @@ def _first_layers(base: Any, device: str) -> Any:
 def _losses_and_gradients(model: Any, batches: Sequence[dict[str, Any]], dtype: str) -> tuple[Any, list[Any]]:
     """Losses of the labelled tokens, and the gradients of their sum by all weights that it has."""
     import torch
+
+    from distill.train.loss import own_losses
 
     with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         losses = torch.cat([own_losses(model, one)[0] for one in batches])

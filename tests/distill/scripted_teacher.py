@@ -14,7 +14,7 @@ class Scripted(Teacher):
     """``reply`` says the answer, ``finish`` how it ends."""
 
     model, engine, capacity = "scripted", "scripted 1", 1
-    engine_info = ({"config": {"dtype": "bfloat16"}},)
+    engine_info = ({"model": model, "revision": None, "engine": engine, "config": {"dtype": "bfloat16"}},)
 
     def __init__(self, reply: Reply, finish: Reply = lambda _: "stop") -> None:
         self.reply, self.finish = reply, finish

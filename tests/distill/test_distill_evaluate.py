@@ -10,7 +10,8 @@ import pytest
 
 from distill.config.recipe import EvaluateConfig, RandomBase
 from distill.evaluate.answers import AnswerStore
-from distill.evaluate.metrics import families_of, summarise
+from distill.evaluate.families import families_of
+from distill.evaluate.metrics import summarise
 from distill.evaluate.run import OneEngine, check_disjoint, check_sampling, folder_teacher, model_sampling, run_model
 from distill.models.random_model import CHATML, write_random_base
 from licensing.errors import InputError, Refused

@@ -113,7 +113,10 @@ def test_the_second_student_is_trained_on_what_the_first_one_solved(runs: Path, 
     assert own
     assert {row["verdict"] for row in rows} == {"correct"}
     assert stages["curate_2"].facts["student_rows"] == len(own) == len(rows) - PROBLEMS
-    assert stages["train_2"].facts["rows_out"] == len(rows) > stages["train"].facts["rows_out"] == PROBLEMS
+    first, second = stages["train"].facts, stages["train_2"].facts
+    assert second["rows_in"] == len(rows) > first["rows_in"] == first["rows_out"] == PROBLEMS
+    # On some CPUs the random student writes a second closing tag.
+    assert second["rows_out"] == len(rows) - sum(second["left_out"].values()) > PROBLEMS
     inputs = json.loads((stages["export_2"].path / "manifest.json").read_text())["inputs"]
     assert inputs["train_2"] == stages["train_2"].digest
     (shipped,) = stages["package"].path.glob("Smoke-Tiny/*.safetensors")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.loader import load_recipe
-from distill.evaluate.metrics import family_of
+from distill.evaluate.families import family_of
 from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
