@@ -7,7 +7,6 @@ arguments are not (some of vLLM's name code to import), and no sandbox weaker th
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from licensing.files import read_json
 from synth.problems.config import JsonlPrompts
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SAMPLING_OPTIONS
+from synth.teachers.build import slow_imports
 from synth.verify.config import VerifyConfig
 
 EngineName = Literal["transformers", "vllm"]
@@ -62,7 +62,7 @@ class Answers(Facts):
 
 @dataclass(frozen=True)
 class ReleaseAnswers(Stage[Answers]):
-    """Asks the model in ``folder`` every problem once and verifies the answers. Runs in a process of its own."""
+    """Asks the model in ``folder`` every problem once and verifies the answers; for a ``ReleaseHost``."""
 
     folder: str
     problems: list[dict[str, Any]]
@@ -74,10 +74,11 @@ class ReleaseAnswers(Stage[Answers]):
     def name(self) -> str:
         return "answers"
 
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return slow_imports([self.evaluate.engine])
+
     def run(self, ctx: StageContext) -> Answers:
-        # before a library reads them: no download, no code and no token from the user's cache
-        os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HOME": str(ctx.scratch)}
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         from distill.evaluate.run import folder_teacher, run_model
         from synth.problems.problem import Prompt
 
@@ -87,31 +88,52 @@ class ReleaseAnswers(Stage[Answers]):
         return Answers(rows=tuple(rows))
 
 
+class ReleaseHost(StageHost):
+    """Starts a process for each question to a release folder; they share what importing an engine takes.
+
+    A context manager. Its processes have neither the hub, nor code or a token from the user's cache.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="distill-release-")
+        self._work = Path(self._folder.name)
+        cache = {"HF_HOME": str(self._work / "cache"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        super().__init__(self._work / "host.log", {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **cache})
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._folder.cleanup()
+
+    def answer(self, stage: ReleaseAnswers, report: Reporter) -> Answers:
+        """Raises as ``StageHost.run`` does."""
+        work = self._work
+        ctx = StageContext(out=work, scratch=work, logs=work, store=work, progress=report)
+        facts = self.run(stage, ctx, work / "answers.log", lambda pid: None)
+        assert isinstance(facts, Answers)
+        return facts
+
+
 def answer_problems(
     folder: Path,
     problems: Sequence[Mapping[str, Any]],
     evaluate: EvaluateConfig,
     verify: VerifyConfig,
+    host: ReleaseHost,
     report: Reporter,
 ) -> list[dict[str, Any]]:
     """The rows of ``run_model`` for ``problems`` (problem rows), in their order.
 
     Raises Refused where the folder does not load or answers nothing, MissingDependency without the engine.
     """
-    with tempfile.TemporaryDirectory(prefix="distill-release-") as name:
-        work = Path(name)
-        ctx = StageContext(out=work, scratch=work, logs=work, store=work, progress=report)
-        rows = [dict(row) for row in problems]
-        stage = ReleaseAnswers(str(folder.resolve()), rows, evaluate, verify, _recorded_template(folder))
-        with StageHost(work / "host.log") as host:
-            try:
-                facts = host.run(stage, ctx, work / "answers.log", lambda pid: None)
-            except InputError as error:  # what is wrong is the folder, which nobody here typed
-                raise Refused(error.what, where=str(folder), hint=error.hint) from error
-            except StageCrashed as error:
-                last = str(error).strip().splitlines()[-1]
-                raise Refused(f"the process that loads the folder failed: {last}", where=str(folder)) from error
-    assert isinstance(facts, Answers)
+    rows = [dict(row) for row in problems]
+    stage = ReleaseAnswers(str(folder.resolve()), rows, evaluate, verify, _recorded_template(folder))
+    try:
+        facts = host.answer(stage, report)
+    except InputError as error:  # what is wrong is the folder, which nobody here typed
+        raise Refused(error.what, where=str(folder), hint=error.hint) from error
+    except StageCrashed as error:
+        last = str(error).strip().splitlines()[-1]
+        raise Refused(f"the process that loads the folder failed: {last}", where=str(folder)) from error
     return list(facts.rows)
 
 

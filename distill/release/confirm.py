@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.models.folder import read_base
-from distill.release.answers import EngineName, recorded_score
+from distill.release.answers import EngineName, ReleaseHost, recorded_score
 from distill.release.load_check import check_load, load_engines
 from distill.release.rescore import rescore
 from distill.runs.stage import Reporter, in_megabytes
@@ -99,11 +99,12 @@ def confirm_folder(
         for name in later:
             yield Check(name, "not checked", "the files are not those of the release")
         return
-    for one in [engine] if engine else load_engines(folder):
-        yield _attempt(f"load {one}", partial(_load, folder, one, begin), optional=engine is None)
-    if evaluate:
-        rescored = partial(_evaluation, folder, evaluate, engine, begin("evaluation"))
-        yield _attempt("evaluation", rescored, optional=False)
+    with ReleaseHost() as host:
+        for one in [engine] if engine else load_engines(folder):
+            yield _attempt(f"load {one}", partial(_load, folder, one, host, begin), optional=engine is None)
+        if evaluate:
+            rescored = partial(_evaluation, folder, evaluate, engine, host, begin("evaluation"))
+            yield _attempt("evaluation", rescored, optional=False)
 
 
 def _attempt(name: str, check: Callable[[], Check], *, optional: bool = True) -> Check:
@@ -231,12 +232,12 @@ def _template(folder: Path) -> Check:
     return Check("template", "ok", f"renders, ends a turn with {base.turn_end}, holds the persona once")
 
 
-def _load(folder: Path, engine: EngineName, begin: Begin) -> Check:
-    return Check(f"load {engine}", "ok", check_load(folder, engine, begin(f"load {engine}")).text())
+def _load(folder: Path, engine: EngineName, host: ReleaseHost, begin: Begin) -> Check:
+    return Check(f"load {engine}", "ok", check_load(folder, engine, host, begin(f"load {engine}")).text())
 
 
-def _evaluation(folder: Path, number: int, engine: EngineName | None, report: Reporter) -> Check:
-    result = rescore(folder, number, engine, report)
+def _evaluation(folder: Path, number: int, engine: EngineName | None, host: ReleaseHost, report: Reporter) -> Check:
+    result = rescore(folder, number, engine, host, report)
     if result is None:
         return Check("evaluation", "failed", "the release ships no evaluated items to score again")
     outcome: Outcome = "ok" if result.agrees else "failed"

@@ -14,7 +14,14 @@ from typing import Any
 from distill.config.recipe import EvaluateConfig
 from distill.models.folder import BaseFolder, read_base
 from distill.models.vocabulary import embedding_rows
-from distill.release.answers import EngineName, answer_problems, recorded_score, recorded_settings, require_engine
+from distill.release.answers import (
+    EngineName,
+    ReleaseHost,
+    answer_problems,
+    recorded_score,
+    recorded_settings,
+    require_engine,
+)
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from publish.evaluation import EvaluatedItem, read_items
@@ -55,7 +62,7 @@ def load_engines(folder: Path) -> list[EngineName]:
     return ["transformers", "vllm"] if score is not None and score.engine.startswith("vllm") else ["transformers"]
 
 
-def check_load(folder: Path, engine: EngineName, report: Reporter) -> LoadResult:
+def check_load(folder: Path, engine: EngineName, host: ReleaseHost, report: Reporter) -> LoadResult:
     """Load the folder with ``engine`` in a clean process and let it answer.
 
     Raises Refused where it does not load or never stops, InputError where a part of the folder is damaged,
@@ -75,7 +82,7 @@ def check_load(folder: Path, engine: EngineName, report: Reporter) -> LoadResult
         settings = _within_memory(settings, base, longest)
     questions = {item.problem["id"]: _unverified(item) for item in shortest}  # of several answers, one is asked for
     problems = list(questions.values()) or [_QUESTION]
-    rows = answer_problems(folder, problems, settings, VerifyConfig(), report)
+    rows = answer_problems(folder, problems, settings, VerifyConfig(), host, report)
     stopped = sum(row["finish_reason"] == "stop" for row in rows)
     if shortest and not stopped:
         raise Refused(

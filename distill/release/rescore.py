@@ -16,6 +16,7 @@ from typing import Any
 from distill.evaluate.metrics import summarise
 from distill.release.answers import (
     EngineName,
+    ReleaseHost,
     answer_problems,
     engine_of,
     recorded_limits,
@@ -70,7 +71,9 @@ class RescoreResult:
         )
 
 
-def rescore(folder: Path, number: int, engine: EngineName | None, report: Reporter) -> RescoreResult | None:
+def rescore(
+    folder: Path, number: int, engine: EngineName | None, host: ReleaseHost, report: Reporter
+) -> RescoreResult | None:
     """Score ``number`` recorded items again; None where the release ships no items.
 
     ``engine``: None for the recorded one where it is installed. Raises Refused where the recorded verdicts do not give
@@ -87,7 +90,8 @@ def rescore(folder: Path, number: int, engine: EngineName | None, report: Report
     chosen_ids = [list(problems)[at * len(problems) // number] for at in range(number)]
     chosen = [item for one in chosen_ids for item in items if item.problem["id"] == one]
     settings = recorded_settings(folder, engine)
-    rows = answer_problems(folder, [problems[one] for one in chosen_ids], settings, recorded_limits(folder), report)
+    questions = [problems[one] for one in chosen_ids]
+    rows = answer_problems(folder, questions, settings, recorded_limits(folder), host, report)
     recorded = [_recorded(item, card.engine) for item in chosen]
     result = summarise({"recorded": recorded, "again": rows})
     before, after = result.scores

@@ -20,10 +20,10 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import psutil
 
@@ -46,14 +46,16 @@ class StageCrashed(RuntimeError):
 class StageHost:
     """Starts the processes of a run's stages. A context manager; the host process starts with the first stage.
 
-    ``log`` is for what the host itself prints.
+    ``log`` is for what the host itself prints. ``environment``: more variables of the processes, there before a library
+    is imported.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
+        self._environment = environment or {}
         self._host: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> StageHost:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -116,7 +118,8 @@ class StageHost:
             with self._log.open("ab") as stderr:
                 self._host = subprocess.Popen(
                     [sys.executable, "-P", "-c", program, import_path()], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                    stderr=stderr, start_new_session=True,  # Ctrl-C reaches the driver, which passes it on once
+                    stderr=stderr, env=os.environ | self._environment,
+                    start_new_session=True,  # Ctrl-C reaches the driver, which passes it on once
                 )  # fmt: skip
         return self._host
 

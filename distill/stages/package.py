@@ -30,6 +30,7 @@ class Package(ReleaseStages, Stage[PackageFacts]):
     teacher: TeachersConfig
 
     def run(self, ctx: StageContext) -> PackageFacts:
+        from distill.release.answers import ReleaseHost
         from distill.release.load_check import check_load, load_engines
         from distill.release.package import write_package
 
@@ -40,5 +41,6 @@ class Package(ReleaseStages, Stage[PackageFacts]):
                 ctx.out, ctx.scratch, self.recipe, self.teacher, self, rows, in_megabytes(ctx.progress)
             )
         folder = ctx.out / facts.folder
-        loads = [check_load(folder, engine, ctx.progress).text() for engine in load_engines(folder)]
+        with ReleaseHost() as host:
+            loads = [check_load(folder, engine, host, ctx.progress).text() for engine in load_engines(folder)]
         return facts.model_copy(update={"loads": tuple(loads)})

@@ -18,7 +18,7 @@ from synth.teachers.config import (
 )
 from synth.teachers.teacher import Teacher
 
-_SLOW_IMPORTS = {"vllm": ("synth.teachers.vllm_import",), "transformers": ("torch", "transformers")}
+_SLOW_IMPORTS = {"vllm": ("synth.teachers.vllm_import",), "transformers": ("torch", "transformers.generation.utils")}
 
 
 def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
