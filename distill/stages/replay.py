@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from licensing.errors import Refused
 from licensing.files import json_line, write_rows
 from synth.persona.replay import ReplayConfig
 from synth.problems.config import PromptsConfig
+from synth.problems.problem import Prompt
 from synth.teachers.build import slow_imports
 
 REPLAY = "replay.jsonl"
@@ -23,7 +25,8 @@ REPLAY = "replay.jsonl"
 
 @dataclass(frozen=True)
 class Replay(Stage[ReplayFacts]):
-    """replay.jsonl: training rows of the base's own answers under its own template.
+    """replay.jsonl: training rows of the base's own answers under its own template. No more prompts are asked than the
+    rows need, twice as many as are missing at a time.
 
     Left out: prompts that hold a held-out problem, answers that do not end by themselves, and those that say who the
     model is. ``settings``: the engine, as that of evaluation. ``prompts_content``, ``held_out_content``: the digests of
@@ -47,7 +50,7 @@ class Replay(Stage[ReplayFacts]):
     def run(self, ctx: StageContext) -> ReplayFacts:
         from distill.evaluate.answers import AnswerStore
         from distill.evaluate.persona_probes import own_template
-        from distill.evaluate.run import folder_teacher, run_model
+        from distill.evaluate.run import OneEngine, folder_teacher, run_model
         from synth.benchmarks import prompt_items
         from synth.decontaminate import Finder
         from synth.persona.find import find_identity
@@ -61,30 +64,23 @@ class Replay(Stage[ReplayFacts]):
         prompts = [prompt for prompt in every if held_out.find(prompt.question)[0] is None]
         settings = self.settings.model_copy(update={"max_new_tokens": self.replay.max_new_tokens})
         model = folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / "base"), settings)
-        with AnswerStore(ctx.store / "evaluation") as store:
-            answers = run_model("base", model, prompts, settings, VerifyConfig(workers=1), ctx.progress, answers=store)
         rows: list[dict[str, Any]] = []
         left_out = collections.Counter({"is a held-out problem": len(every) - len(prompts)})
-        for prompt, answer in zip(prompts, answers, strict=True):
-            if answer["finish_reason"] != "stop" or not answer["response"].strip():
-                left_out["does not end by itself"] += 1
-            elif find_identity(answer["response"], about_identity=True):
-                left_out["says who it is"] += 1
-            elif len(rows) < self.replay.rows:
-                rows.append(
-                    {
-                        "id": f"replay-{len(rows)}",
-                        "prompt_id": prompt.id,
-                        "messages": [*prompt.messages, {"role": "assistant", "content": answer["response"]}],
-                        "kind": "open",
-                        "source": prompt.source,
-                        "license": prompt.license,
-                        "model": self.base,
-                        "engine": answer["engine"],
-                        "prompt_tokens": answer["prompt_tokens"],
-                        "completion_tokens": answer["completion_tokens"],
-                    }
-                )
+        at = 0
+        with AnswerStore(ctx.store / "evaluation") as store, OneEngine() as engine:
+            while at < len(prompts) and (missing := self.replay.rows - len(rows)):
+                portion, at = prompts[at : at + 2 * missing], at + 2 * missing
+                answers = run_model(
+                    "base", model, portion, settings, VerifyConfig(workers=1), ctx.progress,
+                    answers=store, engine=engine,
+                )  # fmt: skip
+                for prompt, answer in zip(portion, answers, strict=True):
+                    if answer["finish_reason"] != "stop" or not answer["response"].strip():
+                        left_out["does not end by itself"] += 1
+                    elif find_identity(answer["response"], about_identity=True):
+                        left_out["says who it is"] += 1
+                    elif len(rows) < self.replay.rows:
+                        rows.append(self._row(len(rows), prompt, answer))
         if not rows:
             raise Refused(
                 f"none of the base's {len(prompts)} answers stops at a stop token",
@@ -97,3 +93,17 @@ class Replay(Stage[ReplayFacts]):
         return ReplayFacts(
             rows_in=len(every), rows_out=len(rows), tokens=tokens, left_out=dict(+left_out), rows_digest=digest
         )
+
+    def _row(self, number: int, prompt: Prompt, answer: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "id": f"replay-{number}",
+            "prompt_id": prompt.id,
+            "messages": [*prompt.messages, {"role": "assistant", "content": answer["response"]}],
+            "kind": "open",
+            "source": prompt.source,
+            "license": prompt.license,
+            "model": self.base,
+            "engine": answer["engine"],
+            "prompt_tokens": answer["prompt_tokens"],
+            "completion_tokens": answer["completion_tokens"],
+        }

@@ -40,12 +40,17 @@ def cut_off(messages: list[dict[str, str]]) -> str:
 def replay(
     root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, finish: Reply = cut_off, held_out: Path = HELD_OUT
 ) -> list[dict[str, Any]]:
+    return replay_with(Scripted(chatty, finish), root, monkeypatch, rows, held_out)
+
+
+def replay_with(
+    teacher: Scripted, root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, held_out: Path = HELD_OUT
+) -> list[dict[str, Any]]:
     model = root / "prepared" / "model"
     model.mkdir(parents=True)
     write_random_base(RandomBase(hidden_size=16, num_layers=1), model)
     template = model / "chat_template.jinja"
     template.write_text(add_persona(template.read_text(), "You are Ada."))
-    teacher = Scripted(chatty, finish)
     monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: teacher)
     prepared: Any = Artefact("prepare", "k", root / "prepared", "d", {}, None)
     problems = JsonlPrompts(path=str(held_out))
@@ -65,6 +70,17 @@ def test_the_bases_own_finished_answers_become_rows(tmp_path: Path, monkeypatch:
     assert all([message["role"] for message in row["messages"]] == ["user", "assistant"] for row in rows)
     assert not any("long" in row["messages"][0]["content"] for row in rows), "the answer was cut off"
     assert not any("SmolLM" in row["messages"][1]["content"] for row in rows), "the answer says who the base is"
+
+
+def test_prompts_are_asked_in_their_order_until_there_are_rows_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = Scripted(chatty, cut_off)
+    rows = replay_with(teacher, tmp_path / "some", monkeypatch, 10)
+    assert len(rows) == 10
+    assert 10 <= len(teacher.requests) <= 40
+    every = replay(tmp_path / "all", monkeypatch, 150)
+    assert rows == every[:10]
 
 
 def test_a_base_that_ends_no_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
