@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from distill.runs.provenance import code_revision, installed_versions
+from distill.runs.provenance import RECORDED_VERSIONS, code_revision, installed_versions
 from licensing.files import write_json
 
 MARK = "complete.json"
@@ -54,6 +54,9 @@ def fingerprint_of(*parts: bytes | str) -> str:
 
 
 def library_versions(*names: str) -> str:
-    """The versions of this project and of libraries, for a fingerprint: others may train to other weights."""
+    """The versions of this project and of libraries, for a fingerprint: others may train to other weights. Raises
+    ValueError for a library whose version is not recorded."""
+    if unknown := set(names) - set(RECORDED_VERSIONS):
+        raise ValueError(f"not recorded: {', '.join(sorted(unknown))}")
     installed = installed_versions()
     return json.dumps([code_revision()["version"], *(installed.get(name) for name in names)])

@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
+from distill.runs.provenance import installed_versions
 from distill.train.parallel import checkpoint_layout, training_arguments
 from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS, shown_by_gradients
 
@@ -287,7 +290,15 @@ def test_a_loss_that_is_not_finite_shows_in_every_gradient(total: float, finite:
     assert weight.grad.tolist() == [2.0] * 3 if finite else weight.grad.isnan().all()
 
 
-def test_a_checkpoint_is_of_one_division_of_the_weights_and_of_one_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def versions_read_anew() -> Iterator[None]:
+    yield
+    installed_versions.cache_clear()
+
+
+def test_a_checkpoint_is_of_one_division_of_the_weights_and_of_one_deepspeed(
+    monkeypatch: pytest.MonkeyPatch, versions_read_anew: None
+) -> None:
     def layout(processes: int, strategy: str, *more: Any) -> str:
         monkeypatch.setenv("WORLD_SIZE", str(processes))
         return checkpoint_layout(student("lora", processes, strategy, False, *more).parallel)
@@ -295,7 +306,9 @@ def test_a_checkpoint_is_of_one_division_of_the_weights_and_of_one_deepspeed(mon
     several = [(n, strategy) for n in (2, 4) for strategy in ("ddp", "fsdp2", "zero3")]
     cases: list[tuple[Any, ...]] = [(1, "fsdp2"), *several, (4, "ddp", 2), (4, "ddp", 4), (2, "zero3", 1, True)]
     layouts = [layout(*case) for case in cases]
-    monkeypatch.setattr("distill.train.checkpoints.installed_versions", lambda: {"deepspeed": "0.0"})
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "0.0" if name == "deepspeed" else version(name))
+    installed_versions.cache_clear()
     assert len({*layouts, layout(2, "zero3")}) == len(cases) + 1
     assert layout(2, "fsdp2") in layouts
 
