@@ -122,7 +122,7 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
     if recipe.student.liger:
-        modules["liger_kernel"] = LIGER_INSTALL
+        modules |= dict.fromkeys(("liger_kernel", "triton"), LIGER_INSTALL)
     if recipe.student.parallel.strategy == "zero3":
         modules["deepspeed"] = "pip install 'distill-release[deepspeed]'"
     modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}

@@ -36,7 +36,7 @@ from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.context import attended, check_context_layers
 from distill.train.environment import require_modules
 from distill.train.loss import MOST_LOGITS
-from distill.train.weights import adapted, built
+from distill.train.weights import adapted, built, without_adapter
 from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS
 from licensing.errors import InputError, MissingDependency
 
@@ -299,7 +299,7 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
             layers=[_Layer(sum(one.numel() for one in block.parameters())) for block in blocks],
         )
         with _counting(saved, blocks, {one.untyped_storage()._cdata for one in parameters}):
-            inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+            inner = without_adapter(model)
             inputs = torch.zeros((1, tokens), dtype=torch.long)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
                 getattr(inner, inner.base_model_prefix)(input_ids=inputs, use_cache=False)

@@ -27,7 +27,7 @@ from distill.runs.stage import Reporter
 from distill.train.arguments import common_arguments, set_trackers
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.metrics import StepLog
-from distill.train.weights import open_base, trained_in_float32
+from distill.train.weights import open_base, trained_in_float32, without_adapter
 from licensing.errors import MissingDependency, Refused
 
 _TRL = (1, 16)
@@ -99,7 +99,7 @@ def positions_from_mask(model: Any) -> None:
     TRL pads prompts on the left and leaves positions to the model, which counts the padding in. Rotary embeddings do
     not see that; learned ones do (GPT-2), and the distribution would be another than the one that answers come from.
     """
-    base = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+    base = without_adapter(model).base_model
     if "position_ids" not in inspect.signature(base.forward).parameters:
         return
 

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from licensing.errors import InputError, MissingDependency
+from distill.train import parallel
+from distill.train.weights import without_adapter
+from licensing.errors import InputError
 
 INSTALL = "pip install 'distill-release[liger]'"
 _WHERE = "student.liger"
@@ -30,7 +32,7 @@ def require_kernels(model: Any) -> None:
     experts: their kernels take the place of modules and weights that adapters and the export know by name."""
     from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
 
-    kind = _base(model).config.model_type
+    kind = without_adapter(model).config.model_type
     if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
         raise InputError(f"Liger has no kernels for models of type {kind}", where=_WHERE, hint="leave it out")
     if any(path.endswith(".experts") for path, _ in model.named_modules()):
@@ -38,34 +40,39 @@ def require_kernels(model: Any) -> None:
         raise InputError(what, where=_WHERE, hint="leave it out")
 
 
-def require_triton(on_gpu: bool) -> None:
-    """Raise MissingDependency where Triton cannot run the kernels: it needs a GPU, or its own slow interpreter."""
-    if not on_gpu and os.environ.get("TRITON_INTERPRET") != "1":
-        raise MissingDependency("Liger's kernels need a GPU", where=_WHERE, hint="leave it out on a CPU")
-
-
-def use_kernels(model: Any) -> None:
-    """Replace norms and gated MLPs of ``model``, in place, and of no other model."""
-    from liger_kernel.transformers import _apply_liger_kernel_to_instance
-
-    base = _base(model)
-    names = vars(sys.modules[type(base).__module__])
-    before = dict(names)
-    _apply_liger_kernel_to_instance(base, **_LEFT_OUT)
-    names.update(before)  # it replaces the classes there, too
-
-
-def kernels_fault(model: Any, texts: Sequence[Any], dtype: str, device: str) -> str | None:
-    """What the kernels compute otherwise than the modules of ``model``, or why nobody knows; None where they agree.
+def use_kernels(model: Any, texts: Sequence[Any], dtype: str, device: str) -> str | None:
+    """Replace norms and gated MLPs of ``model``, in place, where the kernels compute the same. Returns what they
+    compute otherwise, or why nobody knows; None where they are in use. Every rank calls it, and all decide alike.
 
     Compared on a stand-in on ``device``: embeddings, head and the first two layers of ``model`` with their weights, in
     float32, and as trained under autocast to ``dtype``. So it fits on a GPU where the model is divided among several.
     ``texts``: token ids of rows.
     """
-    try:
-        return _fault(_base(model), texts, dtype, device)
-    except Exception as error:  # configurations, Triton's compiler, its driver and Liger raise what they like
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    import torch
+
+    base = without_adapter(model)
+    fault = None
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        fault = "Triton runs them on GPUs alone"
+    else:
+        try:
+            fault = _fault(base, texts, dtype, device)
+        except Exception as error:  # configurations, Triton's compiler, its driver and Liger raise what they like
+            fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if parallel.sum_of_ranks(torch.tensor(float(fault is not None), device=device)):
+        return fault or "they differ in another process"
+    _replace(base)
+    return None
+
+
+def _replace(base: Any) -> None:
+    """In ``base`` and in no other model."""
+    from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+    names = vars(sys.modules[type(base).__module__])
+    before = dict(names)
+    _apply_liger_kernel_to_instance(base, **_LEFT_OUT)
+    names.update(before)  # it replaces the classes there, too
 
 
 def _fault(base: Any, texts: Sequence[Any], dtype: str, device: str) -> str | None:
@@ -76,7 +83,7 @@ def _fault(base: Any, texts: Sequence[Any], dtype: str, device: str) -> str | No
     kinds = {"float32": small.dtype} | ({} if dtype == "float32" else {dtype: base.dtype})
     own = {kind: _losses_and_gradients(small.to(weights), batches, kind) for kind, weights in kinds.items()}
     before = {module.forward for module in small.modules()}
-    use_kernels(small)
+    _replace(small)
     if before == {module.forward for module in small.modules()}:
         return "Liger replaces no module of this model"
     for kind, weights in kinds.items():
@@ -91,12 +98,9 @@ def _fault(base: Any, texts: Sequence[Any], dtype: str, device: str) -> str | No
     return None
 
 
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _first_layers(base: Any, device: str) -> Any:
-    """A float32 model of the first layers of ``base``, which may have adapters (they are left out)."""
+    """A float32 model of the first layers of ``base``. Adapters are left out; what is trained there, or has one, is
+    trained here: kernels do not compute the gradients of frozen weights."""
     import torch
 
     config = copy.deepcopy(base.config)
@@ -107,22 +111,31 @@ def _first_layers(base: Any, device: str) -> Any:
         text.layer_types = list(text.layer_types)[: text.num_hidden_layers]
     with torch.device(device):
         small = type(base)(config).float().eval()
-    weights = {re.sub(r"[.](base_layer|original_module)[.]", ".", name): of for name, of in base.state_dict().items()}
+    part_of_peft = re.compile(r"[.](base_layer|original_module|modules_to_save[.]default)[.]")
+    weights = {part_of_peft.sub(".", name): weight for name, weight in base.state_dict().items()}
+    trained = {
+        part_of_peft.sub(".", name)
+        for name, weight in base.named_parameters()
+        if weight.requires_grad or ".base_layer." in name
+    }
     missing = set(small.load_state_dict(weights, strict=False).missing_keys) - set(small.all_tied_weights_keys)
     if missing:
         raise RuntimeError(f"the stand-in for {type(base).__name__} has weights of its own: {sorted(missing)[:3]}")
+    for name, weight in small.named_parameters():
+        weight.requires_grad_(name in trained)
     return small
 
 
 def _losses_and_gradients(model: Any, batches: Sequence[dict[str, Any]], dtype: str) -> tuple[Any, list[Any]]:
-    """Losses of the labelled tokens, and the gradients of their sum by all weights that it has."""
+    """Losses of the labelled tokens, and the gradients of their sum by the weights that are trained."""
     import torch
 
     from distill.train.loss import own_losses
 
     with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         losses = torch.cat([own_losses(model, one)[0] for one in batches])
-    gradients = torch.autograd.grad(losses.sum(), [*model.parameters()], allow_unused=True, materialize_grads=True)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True, materialize_grads=True)
     return losses.detach(), list(gradients)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from distill.train.weights import without_adapter
+
 MOST_LOGITS = 2**28
 """Logits (positions x vocabulary) of one chunk of the head: 1 GiB in float32."""
 
@@ -38,7 +40,7 @@ class LabelledHead:
     """
 
     def __init__(self, model: Any) -> None:
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = without_adapter(model)
         self._head = base.get_output_embeddings()
         self._project = self._head.forward
         self._chunk = max(1, MOST_LOGITS // base.config.get_text_config().vocab_size)

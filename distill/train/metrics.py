@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.train.rows import TokenRows
+from distill.train.weights import without_adapter
 from licensing.files import json_line
 
 # Dense bfloat16, from the makers' data sheets; longer names first.
@@ -37,7 +38,7 @@ class ModelFlops:
     """
 
     def __init__(self, model: Any, full: bool) -> None:
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = without_adapter(model)
         config = base.config.get_text_config()
         head = base.get_output_embeddings()
         outside = {id(base.get_input_embeddings().weight)} | ({id(head.weight)} if head is not None else set())

@@ -32,7 +32,7 @@ from distill.train.checkpoints import MARK, complete, fingerprint_of, library_ve
 from distill.train.context import check_context_layers
 from distill.train.environment import require_modules, training_environment
 from distill.train.guard import NOT_FINITE, LossGuard
-from distill.train.kernels import kernels_fault, require_triton, use_kernels
+from distill.train.kernels import use_kernels
 from distill.train.layout_check import CheckedLayout, check_layouts, short_texts
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.metrics import MetricsLog, ModelFlops, peak_flops
@@ -98,10 +98,8 @@ def train_sft(
     require_modules("training", "student", "accelerate", "peft", "torch", "transformers")
     import torch
 
-    on_gpu = torch.cuda.is_available()
     if student.liger:
         require_modules("training with Liger's kernels", "student.liger", "triton", "liger_kernel")
-        require_triton(on_gpu)
     parts = student.parallel.context_parallel_size
     if parts > 1:
         check_context_layers(start, student.max_length)
@@ -111,12 +109,12 @@ def train_sft(
         (start / name).read_bytes()
         for name in ("tokenizer.json", "config.json", "chat_template.jinja", "generation_config.json")
     ]
-    kernels = ("liger-kernel", "triton") if student.liger else ()
-    versions = library_versions("torch", "transformers", "peft", "accelerate", *kernels)
+    versions = library_versions("torch", "transformers", "peft", "accelerate")
     dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
     checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
     rows_key = fingerprint_of(rows_digest, str(student.max_length), versions, *template)
+    on_gpu = torch.cuda.is_available()
     first, ranks = parallel.rank() == 0, parallel.world_size()
     parallel.start_processes(student.parallel, on_gpu)
     with parallel.first_rank_first():
@@ -129,8 +127,7 @@ def train_sft(
 
     device = "cuda" if on_gpu else "cpu"
     layout = parallel.checkpoint_layout(student.parallel)
-    fingerprint = fingerprint_of(rows_key, key_digest(student), str(samples), dtype, device, layout)
-    resume = newest_complete(checkpoints, fingerprint, remove=first)
+    identity = [rows_key, key_digest(student), str(samples), dtype, device, layout]
     with training_environment(checkpoints, "student.micro_batch_size", "student.max_length"):
         model = open_model(student, start, dtype)
         trained_parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -140,13 +137,13 @@ def train_sft(
             progress(0, None, f"training in {checked.layout} rows; refused: {refusal}")
         fault = None
         if student.liger:
-            fault = kernels_fault(model, short_texts(data, order[: student.batch_size]), dtype, device)
-            if parallel.sum_of_ranks(torch.tensor(float(fault is not None), device=device)):  # one decision of all
-                fault = fault or "another process found a difference"
-                if first:
-                    progress(0, None, f"training without Liger's kernels: {fault}")
-            else:
-                use_kernels(model)
+            fault = use_kernels(model, short_texts(data, order[: student.batch_size]), dtype, device)
+            if fault is None:  # what began without them does not go on with them
+                identity.append(library_versions("liger-kernel", "triton"))
+            elif first:
+                progress(0, None, f"training without Liger's kernels: {fault}")
+        fingerprint = fingerprint_of(*identity)
+        resume = newest_complete(checkpoints, fingerprint, remove=first)
         most_tokens = student.micro_batch_size * int(data.lengths.max())
         steps = Steps(data, order, student.batch_size, most_tokens, pad_id, checked.layout, ranks, parts)
         trainer = _trainer(student, model, steps, data, checked, dtype, checkpoints, fingerprint, metrics, progress)

@@ -129,6 +129,11 @@ def _require_named(field: str, entries: Sequence[str], names: Sequence[str]) -> 
             raise InputError(what, where=f"student.method.{field}", hint=f"it has {', '.join(ends[:20])}")
 
 
+def without_adapter(model: Any) -> Any:
+    """The transformers model in a ``PeftModel``, whose layers may be PEFT's; any other model as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def trained_in_float32(model: Any) -> Any:
     """A ``PeftModel`` whose trained weights are float32 beside a base of any dtype."""
     for weight in model.parameters():

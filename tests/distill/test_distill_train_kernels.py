@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interpreted_triton.liger import complete
 from test_distill_train import run, training_rows
-from triton_interpreter import complete
 
 from distill.config.recipe import StudentConfig
 from distill.models.prepare import prepare
-from distill.train.kernels import kernels_fault, require_kernels
-from licensing.errors import MissingDependency
+from distill.train import parallel
+from distill.train.kernels import require_kernels, use_kernels
 
 pytest.importorskip("liger_kernel", exc_type=ImportError)
 pytest.importorskip("triton")
@@ -61,13 +61,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(config: StudentConfig, start: Path, place: Path) -> tuple[dict[str, Any], Any, dict[str, Any], list[str]]:
-    """Facts, history, weights and notes of a training."""
+    """Facts (and the step that it was resumed from), history, weights and notes of a training."""
     from safetensors.numpy import load_file
 
     notes: list[str] = []
     result = run(config, start, ROWS, place, lambda done, total=None, note="": notes.append(note))
     (file,) = (place / "out").glob("*.safetensors")
-    return result.facts, result.history, load_file(file), notes
+    return result.facts | {"resumed_from": result.resumed_from}, result.history, load_file(file), notes
 
 
 def counted(config: StudentConfig, start: Path, place: Path) -> Any:
@@ -87,14 +87,14 @@ def counted(config: StudentConfig, start: Path, place: Path) -> Any:
 
 
 def wrong_backwards(config: StudentConfig, start: Path, place: Path) -> Any:
-    """As ``trained``, with a norm whose gradient is 1 % too large."""
+    """As ``trained``, with a norm whose gradient is 1 % too large; for LoRA where the norm is frozen."""
     from liger_kernel.ops import rms_norm
 
-    right = rms_norm.rms_norm_backward
+    right, lora = rms_norm.rms_norm_backward, config.method.kind == "lora"
 
     def wrong(*values: Any, **named: Any) -> Any:
         inputs, weights = right(*values, **named)
-        return inputs * 1.01, weights
+        return inputs * (1 if lora and weights is not None else 1.01), weights
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rms_norm, "rms_norm_backward", wrong)
@@ -144,7 +144,7 @@ def fault_of(kind: str) -> str | None:
         if "norm" in name:  # they begin as ones, which hide where they are multiplied
             torch.nn.init.normal_(weight, 1, 0.3)
     require_kernels(model)
-    return kernels_fault(model, [np.arange(3, 13), np.arange(5, 9)], "float32", "cpu")
+    return use_kernels(model, [np.arange(3, 13), np.arange(5, 9)], "float32", "cpu")
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "qwen3_5_text", "olmo3", "mistral", "phi3", "granite"])
@@ -177,10 +177,11 @@ def test_kernels_are_used_where_weights_are_divided_among_processes(start: Path,
             assert theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=2e-5)
 
 
-def test_kernels_that_are_wrong_backwards_are_not_used(apart, start: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_kernels_that_are_wrong_backwards_are_not_used(apart, start: Path, tmp_path: Path, kind: str) -> None:
     """Their losses are right."""
-    _, _, weights, _ = apart(trained, student("full"), start, tmp_path / "own")
-    facts, _, without_kernels, notes = apart(wrong_backwards, student("full", liger=True), start, tmp_path / "wrong")
+    _, _, weights, _ = apart(trained, student(kind), start, tmp_path / "own")
+    facts, _, without_kernels, notes = apart(wrong_backwards, student(kind, liger=True), start, tmp_path / "wrong")
     assert "gradients in float32 differ by 0.0" in facts["liger"]
     assert f"training without Liger's kernels: {facts['liger']}" in notes
     assert all((without_kernels[name] == weight).all() for name, weight in weights.items())
@@ -197,8 +198,25 @@ def test_kernels_that_the_device_cannot_run_are_not_used(apart, start: Path, tmp
     assert facts["liger"] == "RuntimeError: no kernel image is available for this device"
 
 
-def test_on_a_cpu_kernels_are_refused(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_another(config: StudentConfig, start: Path, place: Path) -> Any:
+    """As ``trained``, where another process has found a fault."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "sum_of_ranks", lambda value: value + 1 if value.ndim == 0 and value == 0 else value)
+        return trained(config, start, place)
+
+
+def test_all_processes_train_without_them_where_one_does(apart, start: Path, tmp_path: Path) -> None:
+    facts, *_ = apart(without_another, student("lora", liger=True), start, tmp_path)
+    assert facts["liger"] == "they differ in another process"
+
+
+def test_a_training_that_began_with_kernels_does_not_go_on_without(apart, start: Path, tmp_path: Path) -> None:
+    config = student("lora", liger=True, save_steps=1)
+    facts = [apart(how, config, start, tmp_path)[0] for how in (trained, trained, breaking)]
+    assert [one["resumed_from"] for one in facts] == [0, 2, 0]
+
+
+def test_on_a_cpu_training_goes_on_without_them(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(MissingDependency, match="Liger's kernels need a GPU") as refusal:
-        run(student("lora", liger=True), start, ROWS, tmp_path)
-    assert refusal.value.where == "student.liger"
+    facts, *_ = trained(student("lora", liger=True), start, tmp_path)
+    assert facts["liger"] == "Triton runs them on GPUs alone"

@@ -85,7 +85,7 @@ def train_one(student: dict[str, Any], job: dict[str, Any], place: Path) -> None
 
 if __name__ == "__main__":
     if "TRITON_INTERPRET" in os.environ:
-        from triton_interpreter import complete
+        from interpreted_triton.liger import complete
 
         complete()
     main()
