@@ -89,8 +89,8 @@ def run_tasks(
     parts = ("results", "configs", "versions", "n-shot", "n-samples", "samples")
     package = {"hf": "transformers"}.get(engine, engine)
     name_and_version, dtype = f"{package} {version(package)}", _dtype(results, config)
-    kept = {name: _plain(results[name]) for name in parts if name in results}
-    write_json(out / "lm-eval.json", {**kept, "engine": name_and_version, "dtype": dtype})
+    of_lm_eval = {name: _plain(results[name]) for name in parts if name in results}
+    write_json(out / "lm-eval.json", {**of_lm_eval, "engine": name_and_version, "dtype": dtype})
     scores = [*_scores(results, name_and_version, dtype)]
     for task, of_task in itertools.groupby(scores, key=lambda score: score.task):
         about = ScoredModel(role="model", id=model_id(teacher), engine=name_and_version, dtype=dtype)

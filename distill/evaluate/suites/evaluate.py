@@ -101,8 +101,8 @@ class SuiteQuestions:
                 suites = [suite for suite in self._suites if suite.prompt_template == template]
                 of_all = [problem for suite in suites for problem in self._problems[suite.name]]
                 prompts = [problem.model_copy(update=columns) for problem in of_all]
-                asked = suites[0].asked(teacher)
-                answered = run_model(model, asked, prompts, config, verify, progress, answers=answers, engine=one)
+                templated = suites[0].with_prompt_template(teacher)
+                answered = run_model(model, templated, prompts, config, verify, progress, answers=answers, engine=one)
                 for name in (suite.name for suite in suites):
                     self._rows[name][model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
 

@@ -62,7 +62,7 @@ def write_inspect_logs(
             answers = [row["response"] for row in result.rows[score.model]]
             key = canonical_json([result.suite.name, problems, score.model, key_dump(config), answers])
             identity = hashlib.sha256(key.encode()).hexdigest()[:22]
-            log = _log(result, score, config, result.suite.asked(model), identity)
+            log = _log(result, score, config, result.suite.with_prompt_template(model), identity)
             name = "_".join(map(path_component, (result.suite.name, model_id(model), identity[:8])))
             with tempfile.TemporaryDirectory() as work:
                 write_eval_log(log, Path(work) / "log.eval")

@@ -69,7 +69,7 @@ class Suite:
             return self.source.dataset
         return None
 
-    def asked(self, model: TeacherConfig) -> TeacherConfig:
+    def with_prompt_template(self, model: TeacherConfig) -> TeacherConfig:
         """``model`` as the problems of this suite are put to it."""
         if self.prompt_template is None or model.prompt_template is not None:
             return model
