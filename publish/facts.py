@@ -257,8 +257,14 @@ def chance_text(effect: float, needed: int | None, n: int) -> str:
     and how many problems find one as large as the measured one (None where that is 0)."""
     text = f"differences from {effect:.3f} are noticed here"
     if needed:
-        text += f"; {f'about {needed:,}' if needed > n else f'more than {n:,}'} problems would tell"
+        text += f"; {f'about {needed:,}' if tells(needed, n) else f'more than {n:,}'} problems would tell"
     return text
+
+
+def tells(needed: int, n: int) -> bool:
+    """Whether ``needed``, by the normal approximation, is an answer where ``n`` problems did not tell. Few problems
+    have few outcomes, so that the exact test can need more."""
+    return needed > n
 
 
 def trained_on_text(recall: Mapping[str, float | None]) -> str:

@@ -144,6 +144,10 @@ def test_every_recipe_snippet_validates(path: Path) -> None:
         validate(snippet)
 
 
+def test_the_recipe_snippets_are_found() -> None:
+    assert sum(len([*snippets(path.read_text(encoding="utf-8"))]) for path in PAGES) > 20
+
+
 def test_a_wrong_snippet_is_noticed() -> None:
     with pytest.raises(ValueError, match="max_sampels"):
         validate({"sample": {"policy": {"kind": "adaptive", "max_sampels": 3}}})

@@ -166,6 +166,7 @@ def run_model(
     *,
     answers: AnswerStore | None = None,
     engine: OneEngine | None = None,
+    part: bool = False,
 ) -> list[dict[str, Any]]:
     """Ask one model every problem ``config.num_samples`` times and verify the answers. Rows in the order of
     ``prompts``, the samples of a problem one after another, without times.
@@ -173,8 +174,9 @@ def run_model(
     A row: model, prompt_id, sample_index, response, finish_reason, verdict, score, extracted, reason, prompt_tokens,
     completion_tokens, thinking_chars, answer_chars, engine, dtype, sampling. A request that the engine refuses is a row
     with verdict "error", which counts as wrong. ``answers``: what is there is neither generated nor verified again, and
-    what is new is added. ``engine``: stays open for what the same model is asked next. Raises what the engine raises at
-    its start; Refused where it answered nothing at all.
+    what is new is added. ``engine``: stays open for what the same model is asked next. ``part``:
+    these are not all problems of the model, and the caller looks at all of its rows (``require_answers``). Raises what
+    the engine raises at its start; Refused where it answered nothing at all.
     """
     if not prompts:
         raise InputError("there is no held-out problem", where="evaluate.prompts", hint="set evaluate.prompts")
@@ -185,9 +187,6 @@ def run_model(
             replies = _replies(name, own.of(teacher_config), teacher_config, requests, progress, answers)
     else:
         replies = _replies(name, engine.of(teacher_config), teacher_config, requests, progress, answers)
-    if all(reply.completion.finish_reason == "error" for reply in replies):
-        why = f"{name} answered nothing: {replies[0].completion.error}"
-        raise Refused(why, where="evaluate", hint="look at evaluate.engine_args")
     tags = {"think_open": teacher_config.think_open, "think_close": teacher_config.think_close}
     verdicts = _verdicts(requests, replies, tags, verify, answers.verdicts if answers else None)
     rows = []
@@ -214,6 +213,8 @@ def run_model(
                 "sampling": {"temperature": config.temperature, "top_p": config.top_p, **config.sampling_options},
             }
         )
+    if not part:
+        require_answers(name, rows)
     return rows
 
 
@@ -284,6 +285,13 @@ def _verdicts(
         if store is not None:
             store.add(key, basis, verdicts_at[at])
     return (verdicts_at[at] for at in range(len(replies)))
+
+
+def require_answers(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise Refused where every request of a model failed; ``rows`` of ``run_model``."""
+    if all(row["finish_reason"] == "error" for row in rows):
+        why = f"{name} answered nothing: {rows[0]['reason']}"
+        raise Refused(why, where="evaluate", hint="look at evaluate.engine_args")
 
 
 def _request(prompt: Prompt, teacher: TeacherConfig, config: EvaluationSettings, sample_index: int) -> Request:

@@ -6,6 +6,7 @@ again. It decides before `package` builds the release, before `push --public`, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,15 +137,20 @@ def _side_effects(limit: float, rows: Any) -> Iterator[GateCheck]:
 
 def _difference(name: str, subject: str, pair: Mapping[str, Any], limit: float) -> GateCheck:
     """A paired difference, by the lower bound of its interval. Where it is too low and the difference may be chance,
-    the reason says what would be noticed and what it would take."""
+    the reason says what would be noticed, and about how many problems would meet the requirement with the same
+    difference: half the interval's width shrinks by the square root of their number."""
     measured = f"{subject} {pair['difference']:+.3f}, lower bound {pair['low']:+.3f}"
     check = _check(name, pair["low"] >= limit, measured, limit, "at least")
     effect = pair.get("minimum_detectable_effect")
     reading = reading_of(pair["low"], pair.get("high"), pair.get("p_adjusted"))
     if check.go or effect is None or reading != MAY_BE_CHANCE:
         return check
-    text = chance_text(effect, pair.get("items_to_detect"), pair.get("n") or 0)
-    return GateCheck(name, False, f"{check.reason}; {reading}: {text}")
+    text = f"{check.reason}; {reading}: {chance_text(effect, None, 0)}"
+    n, above = pair.get("n"), pair["difference"] - limit
+    if n and above > 0:
+        needed = math.ceil(n * ((pair["difference"] - pair["low"]) / above) ** 2)
+        text += f"; with the same difference about {needed:,} problems would do"
+    return GateCheck(name, False, text)
 
 
 def _leak_rate(limit: float, probes: Mapping[str, Any] | None) -> GateCheck:

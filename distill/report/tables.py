@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
-from publish.facts import MAY_BE_CHANCE, p_text, reading_of
+from publish.facts import MAY_BE_CHANCE, p_text, reading_of, tells
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -131,10 +131,9 @@ def _sampling(values: Mapping[str, float]) -> str:
 
 
 def problems_needed(row: Mapping[str, Any]) -> str:
-    """How many problems would tell a difference from chance. Few problems have few outcomes, so that the exact test can
-    need more than the normal approximation says."""
+    """How many problems would tell a difference from chance."""
     needed, n = row.get("items_to_detect"), row.get("n")
-    return number(needed) if needed is None or n is None or needed > n else f"> {n:,}"
+    return number(needed) if needed is None or n is None or tells(needed, n) else f"> {n:,}"
 
 
 def model_name(key: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from distill.config.train import FIRST_STUDENT as FIRST_STUDENT
 from publish import facts as card
@@ -287,11 +287,12 @@ STUDENT = "student_after"
 
 
 class Estimate(Facts):
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval; ``n`` where it is of other problems than the score beside which it stands."""
 
     value: float
     low: float
     high: float
+    n: int | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class Score(Facts):
@@ -330,9 +331,9 @@ class Score(Facts):
         model = card.ScoredModel(**about, **self.model_dump(include=how))
         values = {self.metric: self.model_dump(include={"value", "low", "high"})}
         values |= {metric: one.model_dump() for metric, one in self.other_metrics.items()}
+        of_all = {"n": self.n, "num_samples": self.num_samples}
         return tuple(
-            card.Score(model=name, about=model, metric=metric, n=self.n, num_samples=self.num_samples, **value)
-            for metric, value in values.items()
+            card.Score(model=name, about=model, metric=metric, **(of_all | value)) for metric, value in values.items()
         )
 
 

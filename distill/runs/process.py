@@ -113,7 +113,7 @@ class StageHost:
         raise _error(stage, reply, status, log)
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._host is None:
+        if self._host is None or self._host.poll() is not None:  # one that was killed takes no other stage with it
             program = BOOT.format(module=__name__)
             with self._log.open("ab") as stderr:
                 self._host = subprocess.Popen(

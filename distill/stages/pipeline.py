@@ -391,9 +391,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
 
 
 def suite_contents(names: Sequence[str]) -> list[str | None]:
-    """Content of the problems of each suite, then of the recipes among ``names``: they say more than their problems."""
-    recipes = [fingerprint(Path(name)) for name in names if Path(name).suffix in (".yaml", ".yml")]
-    return [*(prompts_fingerprint(suite.source) for suite in find_suites(names)), *recipes]
+    """Content of the problems of each suite, then the texts that some of them are put in."""
+    suites = find_suites(names)
+    templates = [suite.prompt_template.model_dump_json() for suite in suites if suite.prompt_template is not None]
+    return [*(prompts_fingerprint(suite.source) for suite in suites), *templates]
 
 
 def _content(path: str | None) -> str | None:

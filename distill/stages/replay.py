@@ -50,7 +50,7 @@ class Replay(Stage[ReplayFacts]):
     def run(self, ctx: StageContext) -> ReplayFacts:
         from distill.evaluate.answers import AnswerStore
         from distill.evaluate.persona_probes import own_template
-        from distill.evaluate.run import OneEngine, folder_teacher, run_model
+        from distill.evaluate.run import OneEngine, folder_teacher, require_answers, run_model
         from synth.benchmarks import prompt_items
         from synth.decontaminate import Finder
         from synth.persona.find import find_identity
@@ -64,16 +64,20 @@ class Replay(Stage[ReplayFacts]):
         prompts = [prompt for prompt in every if held_out.find(prompt.question)[0] is None]
         settings = self.settings.model_copy(update={"max_new_tokens": self.replay.max_new_tokens})
         model = folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / "base"), settings)
+        if not prompts:
+            what = f"each of {len(every)} prompts holds a held-out problem"
+            raise Refused(what, where="replay.prompts", hint="give other prompts")
         rows: list[dict[str, Any]] = []
+        answered: list[dict[str, Any]] = []
         left_out = collections.Counter({"is a held-out problem": len(every) - len(prompts)})
-        at = 0
         with AnswerStore(ctx.store / "evaluation") as store, OneEngine() as engine:
-            while at < len(prompts) and (missing := self.replay.rows - len(rows)):
-                portion, at = prompts[at : at + 2 * missing], at + 2 * missing
+            while len(answered) < len(prompts) and (missing := self.replay.rows - len(rows)):
+                portion = prompts[len(answered) :][: 2 * missing]
                 answers = run_model(
                     "base", model, portion, settings, VerifyConfig(workers=1), ctx.progress,
-                    answers=store, engine=engine,
+                    answers=store, engine=engine, part=True,
                 )  # fmt: skip
+                answered += answers
                 for prompt, answer in zip(portion, answers, strict=True):
                     if answer["finish_reason"] != "stop" or not answer["response"].strip():
                         left_out["does not end by itself"] += 1
@@ -81,6 +85,7 @@ class Replay(Stage[ReplayFacts]):
                         left_out["says who it is"] += 1
                     elif len(rows) < self.replay.rows:
                         rows.append(self._row(len(rows), prompt, answer))
+        require_answers("base", answered)
         if not rows:
             raise Refused(
                 f"none of the base's {len(prompts)} answers stops at a stop token",

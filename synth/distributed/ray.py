@@ -169,6 +169,8 @@ class RayTeacher(Teacher):
             replica, method = self._calls.pop(call)
             try:
                 reply = self._ray.get(call)
+            except self._ray.exceptions.RayTaskError:
+                raise  # as in _on_reply
             except self._ray.exceptions.RayError:
                 continue  # the replica has died, and its answers with it
             if method == "collect" and self._take_in(replica, json.loads(reply)):

@@ -83,6 +83,27 @@ def test_prompts_are_asked_in_their_order_until_there_are_rows_enough(
     assert rows == every[:10]
 
 
+def test_a_portion_that_fails_ends_nothing_and_no_prompt_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first 20 prompts, which ten rows ask for, five are answered, and of the ten behind them none."""
+    questions = [prompt.question for prompt in general_prompts()]
+
+    def finish(messages: list[dict[str, str]]) -> str:
+        return "error" if 5 <= questions.index(messages[-1]["content"]) < 30 else "stop"
+
+    teacher = Scripted(lambda messages: "Gladly.", finish)
+    rows = replay_with(teacher, tmp_path, monkeypatch, 10)
+    sent = [request.messages[-1]["content"] for request in teacher.requests]
+    assert sent == questions[:40], "each once, in order: 20, then twice the five that are missing, twice"
+    assert [row["messages"][0]["content"] for row in rows] == [*questions[:5], *questions[30:35]]
+
+
+def test_a_base_that_answers_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refused, match="base answered nothing"):
+        replay(tmp_path, monkeypatch, 150, finish=lambda _: "error")
+
+
 def test_a_base_that_ends_no_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused, match="none of the base's 150 answers stops"):
         replay(tmp_path, monkeypatch, 150, finish=lambda _: "length")
@@ -95,6 +116,9 @@ def test_no_held_out_problem_is_replayed(tmp_path: Path, monkeypatch: pytest.Mon
     rows = replay(tmp_path, monkeypatch, 150, held_out=held_out)
     assert rows
     assert question not in {row["messages"][0]["content"] for row in rows}
+    write_rows(held_out, ({"id": one.id, "prompt": one.question, "kind": "open"} for one in general_prompts()))
+    with pytest.raises(Refused, match="each of 150 prompts holds a held-out problem"):
+        replay(tmp_path / "all", monkeypatch, 150, held_out=held_out)
 
 
 def test_general_prompts_are_distinct_and_ask_for_no_identity() -> None:

@@ -163,6 +163,16 @@ def test_several_samples_give_pass_at_k_majority_and_the_score_of_finished_answe
     assert all(one.low <= one.value <= one.high for one in score.other_metrics.values())
 
 
+def test_the_score_of_finished_answers_is_of_the_problems_that_have_one() -> None:
+    rows = answered("m", ["correct", "wrong", "wrong"], 1)
+    rows[2]["finish_reason"] = "length"
+    (score,) = summarise({"m": rows}).scores
+    all_answers, finished = score.on_card("m", role="model", id="m")
+    assert [(one.metric, one.n, one.value) for one in (all_answers, finished)] == [
+        ("pass@1", 3, pytest.approx(1 / 3, abs=1e-6)), ("pass@1, finished", 2, 0.5),
+    ]  # fmt: skip
+
+
 def test_programs_have_no_majority() -> None:
     code = problem(0, kind="code", answer=None, tests="assert f() == 1")
     (score,) = summarise({"m": answered("m", ["correct", "wrong"], 2)}, [code]).scores

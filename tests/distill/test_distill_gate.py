@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from licensing.errors import InputError, Refused
 from synth.section import key_dump
 
 
-def evaluation(solved: int = 60, stopped: float = 1.0, **more: Any) -> dict[str, Any]:
-    """Of 100 problems, the base solves 40 and the student ``solved``, the base's among them."""
+def evaluation(solved: int = 60, stopped: float = 1.0, n: int = 100, **more: Any) -> dict[str, Any]:
+    """Of each 100 of ``n`` problems, the base solves 40 and the student ``solved``, the base's among them."""
     rows = {
         name: [
-            {"prompt_id": f"p{n}", "verdict": "correct" if n < correct else "wrong", "extracted": None,
-             "finish_reason": "stop" if n < 100 * stopped else "length", "completion_tokens": 5, "engine": "fake 1"}
-            for n in range(100)
+            {"prompt_id": f"p{at}", "verdict": "correct" if at % 100 < correct else "wrong", "extracted": None,
+             "finish_reason": "stop" if at % 100 < 100 * stopped else "length", "completion_tokens": 5,
+             "engine": "fake 1"}
+            for at in range(n)
         ]
         for name, correct in (("student_before", 40), (STUDENT, solved))
     }  # fmt: skip
@@ -51,13 +53,26 @@ def test_the_lower_bound_of_the_gain_decides_not_the_gain() -> None:
     (reason,) = reasons({"gain_over_base": 0.0}, measured)
     assert "gain over the base +0.050" in reason
     assert f"lower bound {pair['low']:+.3f}" in reason
-    effect, needed = pair["minimum_detectable_effect"], pair["items_to_detect"]
-    assert reason.endswith(
-        f"; may be chance: differences from {effect:.3f} are noticed here; about {needed} problems would tell"
-    )
+    assert f"; may be chance: differences from {pair['minimum_detectable_effect']:.3f} are noticed here; with" in reason
     assert reasons({"gain_over_base": 0.0}, evaluation(solved=60)) == []
     (beyond_chance,) = reasons({"gain_over_base": 0.2}, evaluation(solved=60))
     assert beyond_chance.endswith("(required: at least 0.2)")
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.02, 0.03])
+def test_a_reason_names_the_problems_that_would_meet_the_requirement(gain: float) -> None:
+    (reason,) = reasons({"gain_over_base": gain}, evaluation(solved=45))
+    words = re.search(r"; with the same difference about ([\d,]+) problems would do$", reason)
+    assert words is not None
+    needed = int(words[1].replace(",", ""))
+    fewer, more = (100 * round(needed * share / 100) for share in (0.6, 1.5))
+    assert reasons({"gain_over_base": gain}, evaluation(solved=45, n=max(100, fewer)))
+    assert reasons({"gain_over_base": gain}, evaluation(solved=45, n=more)) == []
+
+
+def test_no_number_of_problems_makes_a_difference_larger() -> None:
+    (reason,) = reasons({"gain_over_base": 0.05}, evaluation(solved=45))
+    assert reason.endswith("are noticed here")
 
 
 def test_the_lower_bound_of_every_suite_decides() -> None:
@@ -122,10 +137,12 @@ def test_a_file_of_another_format_has_its_own_stop_rate_in_the_gate_of_a_run(tmp
     run = make_run(tmp_path, [trace(0)])
     scores = [{"model": STUDENT, "stop_rate": 1.0}, {"model": "Ada-Q4_K_M.gguf", "stop_rate": 0.9}]
     commit(run, "formats", "k8", {"scores": scores})
+    commit(run, "compress", "k9", {"scores": [scores[0], {"model": "Ada-W8A8", "stop_rate": 0.8}]})
     gate = gate_of_run(run)
     assert gate is not None
     assert [check.reason for check in gate.checks if not check.go] == [
-        "stop rate of Ada-Q4_K_M.gguf 0.900 (required: at least 0.95)"
+        "stop rate of Ada-Q4_K_M.gguf 0.900 (required: at least 0.95)",
+        "stop rate of Ada-W8A8 0.800 (required: at least 0.95)",
     ]
 
 

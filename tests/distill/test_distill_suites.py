@@ -10,12 +10,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from command import Answer
+from scripted_teacher import Scripted
 
 from distill.config.recipe import EvaluationSettings, RandomBase
 from distill.evaluate.suites.evaluate import SuiteQuestions, find_trained_on
@@ -24,7 +27,7 @@ from distill.evaluate.suites.suite import SIDE_EFFECTS, find_suites, subset
 from distill.models.random_model import CHATML, write_random_base
 from distill.report.suites import side_effect_table
 from distill.stages.pipeline import suite_contents
-from licensing.errors import InputError
+from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt
 from synth.teachers.config import FakeTeacher
 from synth.teachers.teacher import teacher_messages
@@ -123,14 +126,20 @@ def test_a_subset_takes_every_subject_and_every_difficulty_of_a_generator(shippe
     assert {int(problem.id[1:]) // 10 for problem in subset([*map(generated, range(40))], 4, seed=0)} == {0, 1, 2, 3}
 
 
-def test_what_the_recipe_of_a_suite_says_is_part_of_its_content(tmp_path: Path) -> None:
+def test_the_words_of_a_recipe_around_its_questions_are_part_of_a_suites_content(tmp_path: Path) -> None:
     file, text = tmp_path / "other.yaml", (ROOT / "recipes" / "smoke.yaml").read_text()
-    contents = []
-    for size in (8, 9):
-        file.write_text(text.replace("size: 8", f"size: {size}"))
-        contents.append(suite_contents([str(file), "knowledge"]))
-    assert contents[0] != contents[1]
-    assert suite_contents(["knowledge"]) == contents[0][1:2], "other suites have the key that they had"
+
+    def contents(old: str, new: str) -> list[str | None]:
+        assert old in text
+        file.write_text(text.replace(old, new))
+        return suite_contents([str(file), "knowledge"])
+
+    plain = contents("student:", "student:")
+    worded = contents("student:", "student:\n  prompt_template: {reasoning_gym: 'Q: {question}'}")
+    assert worded[: len(plain)] == plain
+    assert len(worded) == len(plain) + 1
+    assert contents("num_train_epochs: ", "num_train_epochs: 1") == plain, "another section of the recipe"
+    assert suite_contents(["knowledge"]) == plain[1:], "other suites have the key that they had"
 
 
 def test_two_files_of_one_name_are_an_error_and_one_file_twice_is_one_suite(tmp_path: Path) -> None:
@@ -159,24 +168,48 @@ def test_a_suite_is_found_by_each_kind_of_name(tmp_path: Path) -> None:
     assert suites[2].problems()[0].id == "sums/a"
 
 
+@pytest.mark.parametrize("silent", [{"knowledge"}, {"knowledge", "held-out-worded"}])
+def test_a_model_that_answers_no_suite_is_refused_and_one_that_answers_some_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: set[str]
+) -> None:
+    recipe, words = tmp_path / "worded.yaml", "\nstudent:\n  prompt_template: {reasoning_gym: 'Solve: {question}'}\n"
+    text = (ROOT / "recipes" / "smoke.yaml").read_text().replace("\nstudent:\n", words)
+    recipe.write_text(re.sub(r"^name: .*$", "name: worded", text, flags=re.MULTILINE))
+    suites = find_suites(["knowledge", str(recipe)])
+
+    class SomeAnswers(Scripted):
+        def poll(self) -> list[Any]:
+            names = {one.request_id: one.prompt.id.partition("/")[0] for one in self.waiting}
+            return [
+                replace(one, finish_reason="error", error="too long") if names[one.request_id] in silent else one
+                for one in super().poll()
+            ]
+
+    monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: SomeAnswers(lambda _: "4"))
+    questions = SuiteQuestions(suites, seed=0, limit=2)
+    refused = pytest.raises(Refused, match="model answered nothing: too long") if len(silent) == 2 else nullcontext()
+    with refused:
+        questions.ask("model", FakeTeacher(), EvaluationSettings(), VerifyConfig(workers=1), lambda *_: None)
+
+
 def test_the_problems_of_a_recipe_are_put_in_its_students_words_to_a_model_that_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, words = tmp_path / "worded.yaml", "\nstudent:\n  prompt_template: {reasoning_gym: 'Solve: {question}'}\n"
     recipe.write_text((ROOT / "recipes" / "smoke.yaml").read_text().replace("\nstudent:\n", words))
-    sent: list[str] = []
+    sent: list[list[str]] = []
 
     def run_model(name: str, model: FakeTeacher, problems: list[Prompt], *_: Any, **__: Any) -> list[dict[str, Any]]:
-        for problem in problems:
-            sent.append(str(teacher_messages(model, problem)[-1]["content"]).replace(problem.question, "Q"))
-        return [{"prompt_id": problem.id} for problem in problems]
+        texts = [(str(teacher_messages(model, problem)[-1]["content"]), problem.question) for problem in problems]
+        sent.append([text.replace(question, "Q") for text, question in texts])
+        return [{"prompt_id": problem.id, "finish_reason": "stop"} for problem in problems]
 
     monkeypatch.setattr("distill.evaluate.suites.evaluate.run_model", run_model)
     questions = SuiteQuestions(find_suites(["knowledge", str(recipe), "chat-format"]), seed=0, limit=1)
     for template in (None, {"reasoning_gym": "{question} Box it."}):
         model = FakeTeacher.model_validate({"prompt_template": template})
         questions.ask("model", model, EvaluationSettings(), VerifyConfig(), lambda *_: None)
-    assert sent == ["Q", "Q", "Solve: Q", "Q", "Q", "Q Box it."]
+    assert sent == [["Q", "Q"], ["Solve: Q"], ["Q", "Q Box it.", "Q"]], "no more batches than texts"
     assert [len(rows["model"]) for rows in questions._rows.values()] == [1, 1, 1]
 
 

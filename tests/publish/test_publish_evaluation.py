@@ -73,6 +73,8 @@ def test_every_scored_model_has_a_valid_record_and_the_release_its_samples() -> 
         "chain_sum/pass@1",
         "chain_sum/pass@4",
     ]
+    [base] = [record for record in records.values() if record["model_info"]["id"] == "owner/base"]
+    assert [one["evaluation_result_id"] for one in base["evaluation_results"]] == ["chain_sum/pass@1"], "its own alone"
     assert details["score"] == 0.27
     assert details["details"] == {"stop_rate": "0.985", "truncated": "0.015", "mean_tokens": "1234.5"}
     assert details["uncertainty"]["confidence_interval"]["lower"] == 0.18

@@ -18,7 +18,7 @@ from typing import Any
 from distill.config.recipe import EvaluationSettings
 from distill.evaluate.answers import AnswerStore
 from distill.evaluate.metrics import EvalReport, summarise
-from distill.evaluate.run import OneEngine, run_model
+from distill.evaluate.run import OneEngine, require_answers, run_model
 from distill.evaluate.statistics import holm
 from distill.evaluate.suites.suite import Suite
 from distill.models.folder import base_path, read_base
@@ -97,14 +97,20 @@ class SuiteQuestions:
             return
         columns = {"template_thinks": True} if _thinks(teacher) else {}
         with OneEngine() if engine is None else nullcontext(engine) as one:
-            for template in dict.fromkeys(suite.prompt_template for suite in self._suites):
-                suites = [suite for suite in self._suites if suite.prompt_template == template]
+            by_template: dict[Any, list[Suite]] = {}
+            for suite in self._suites:
+                by_template.setdefault(suite.with_prompt_template(teacher).prompt_template, []).append(suite)
+            answered = []
+            for suites in by_template.values():
+                templated = suites[0].with_prompt_template(teacher)
                 of_all = [problem for suite in suites for problem in self._problems[suite.name]]
                 prompts = [problem.model_copy(update=columns) for problem in of_all]
-                templated = suites[0].with_prompt_template(teacher)
-                answered = run_model(model, templated, prompts, config, verify, progress, answers=answers, engine=one)
-                for name in (suite.name for suite in suites):
-                    self._rows[name][model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
+                answered += run_model(
+                    model, templated, prompts, config, verify, progress, answers=answers, engine=one, part=True
+                )
+        require_answers(model, answered)
+        for name, rows in self._rows.items():
+            rows[model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
 
     def results(self) -> list[SuiteResult]:
         """One a suite, with the scores of all models that were asked, in that order."""

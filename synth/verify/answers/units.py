@@ -127,12 +127,13 @@ def _formula(words: str) -> str | None:
 
 
 def _physical(formula: str, words: str) -> Unit | None:
+    registry = _registry()
     names = re.findall(r"[A-Za-zµΩÅ_]+", formula)
     for spelling in (formula, formula.lower()):
         if spelling != formula and any(len(name) < 4 for name in names):
             return None  # the case of a short symbol has a meaning: mJ, MJ
         try:
-            size = (1 * _registry().parse_units(spelling)).to_base_units()
+            size = (1 * registry.parse_units(spelling)).to_base_units()
         except Exception:  # pint raises many classes for what is no unit, and some are Python's own
             continue
         dimension = "*".join(f"{name}^{power}" for name, power in sorted(size.dimensionality.items()))
