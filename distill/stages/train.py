@@ -12,6 +12,7 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import PrepareFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import TrainingTables
+from distill.train.launch import in_rank, run_in_processes, several_processes
 
 CHECKPOINTS = "checkpoints"
 
@@ -32,7 +33,6 @@ class Train(TrainingTables, Stage[TrainFacts]):
     keyed_if_set = frozenset({"checkpoints"})
 
     takes_accelerator = True
-    preload = ("transformers.trainer", "peft")
 
     student: StudentConfig
     arm: Arm
@@ -44,13 +44,15 @@ class Train(TrainingTables, Stage[TrainFacts]):
     def name(self) -> str:
         return f"train{self.samples.round_suffix}" if self.arm == "student" else "train_control"
 
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return ("torch",) if several_processes(self.student.parallel) else ("transformers.trainer", "peft")
+
     def run(self, ctx: StageContext) -> TrainFacts:
-        from distill.train.launch import in_rank, local_processes, run_in_processes
+        if several_processes(self.student.parallel) and not in_rank():
+            return run_in_processes(self, ctx, self.student.parallel)
         from distill.train.sft import Snapshots, train_sft
 
-        parallel = self.student.parallel
-        if local_processes(parallel) * parallel.nodes > 1 and not in_rank():
-            return run_in_processes(self, ctx, parallel)
         arm = "train" if self.arm == "student" else "control"
         with self.training_rows(ctx.store, arm) as rows:
             training_rows = map(self.student.training_row, rows)

@@ -45,10 +45,15 @@ def local_processes(parallel: ParallelConfig) -> int:
     return parallel.processes or device()["count"] or 1
 
 
+def several_processes(parallel: ParallelConfig) -> bool:
+    """Whether more than one process trains, on this node and others together."""
+    return local_processes(parallel) * parallel.nodes > 1
+
+
 def check_keeps_checkpoints(recipe: Recipe) -> None:
     """Raise InputError where `train.select` meets a training whose weights are divided among processes."""
     parallel = recipe.student.parallel
-    if recipe.train.select is None or parallel.strategy == "ddp" or local_processes(parallel) * parallel.nodes == 1:
+    if recipe.train.select is None or parallel.strategy == "ddp" or not several_processes(parallel):
         return
     raise InputError(
         "checkpoints of a training whose weights are divided among processes are not selected from",
