@@ -32,7 +32,7 @@ from synth.teachers.vllm_engine_args import check_engine_args
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import Verdict
 from synth.verify.verdict_store import VerdictBasis, VerdictStore
-from synth.verify.verifier import verify_rows
+from synth.verify.verifier import Verifier, verify_rows
 
 
 def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Prompt]) -> None:
@@ -166,6 +166,7 @@ def run_model(
     *,
     answers: AnswerStore | None = None,
     engine: OneEngine | None = None,
+    verifier: Verifier | None = None,
     part: bool = False,
 ) -> list[dict[str, Any]]:
     """Ask one model every problem ``config.num_samples`` times and verify the answers. Rows in the order of
@@ -174,9 +175,10 @@ def run_model(
     A row: model, prompt_id, sample_index, response, finish_reason, verdict, score, extracted, reason, prompt_tokens,
     completion_tokens, thinking_chars, answer_chars, engine, dtype, sampling. A request that the engine refuses is a row
     with verdict "error", which counts as wrong. ``answers``: what is there is neither generated nor verified again, and
-    what is new is added. ``engine``: stays open for what the same model is asked next. ``part``:
-    these are not all problems of the model, and the caller looks at all of its rows (``require_answers``). Raises what
-    the engine raises at its start; Refused where it answered nothing at all.
+    what is new is added. ``engine``: stays open for what the same model is asked next; ``verifier``: for the answers of
+    the next model, one of the same ``verify``. ``part``: these are not all problems of the model, and the caller looks
+    at all of its rows (``require_answers``). Raises what the engine raises at its start; Refused where it answered
+    nothing at all.
     """
     if not prompts:
         raise InputError("there is no held-out problem", where="evaluate.prompts", hint="set evaluate.prompts")
@@ -188,7 +190,7 @@ def run_model(
     else:
         replies = _replies(name, engine.of(teacher_config), teacher_config, requests, progress, answers)
     tags = {"think_open": teacher_config.think_open, "think_close": teacher_config.think_close}
-    verdicts = _verdicts(requests, replies, tags, verify, answers.verdicts if answers else None)
+    verdicts = _verdicts(requests, replies, tags, verify, answers.verdicts if answers else None, verifier)
     rows = []
     for request, reply, verdict in zip(requests, replies, verdicts, strict=True):
         answer = reply.completion
@@ -261,6 +263,7 @@ def _verdicts(
     tags: Mapping[str, str],
     verify: VerifyConfig,
     store: VerdictStore | None,
+    verifier: Verifier | None,
 ) -> Iterator[Verdict]:
     """A verdict for each reply, in order; of a failed request "error". ``store``: as ``answers`` of ``run_model``."""
     verdict_basis = VerdictBasis(verify)
@@ -277,7 +280,7 @@ def _verdicts(
             verdicts_at[at] = stored
         else:
             rows.append((at, key, basis, row))
-    verified = verify_rows((row for *_, row in rows), verify)
+    verified = verify_rows((row for *_, row in rows), verify, verifier)
     for (at, key, basis, _), row in zip(rows, verified, strict=True):
         verdicts_at[at] = Verdict(
             row["verdict"], row["score"], row["extracted"], row["reason"], isolation=row.get("isolation")

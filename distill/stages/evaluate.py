@@ -77,6 +77,7 @@ class Evaluate(TrainingTables, Stage[EvaluateFacts]):
         from distill.evaluate.suites.suite import Suite, find_suites
         from publish.chat_template import template_digest
         from synth.problems.problem import load_prompts
+        from synth.verify.verifier import Verifier
 
         config, template = self.evaluate, self.prompt_template
         digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
@@ -98,18 +99,17 @@ class Evaluate(TrainingTables, Stage[EvaluateFacts]):
         probes = self._probes(ctx)
         answers: dict[str, list[dict[str, Any]]] = {}
         about_itself: dict[str, list[dict[str, Any]]] = {}
-        with AnswerStore(ctx.store / "evaluation") as store, OneEngine() as engine:
+        with AnswerStore(ctx.store / "evaluation") as store, OneEngine() as engine, Verifier(self.verify) as verifier:
+            shared: dict[str, Any] = {"answers": store, "engine": engine, "verifier": verifier}
             if self.persona:
                 base = own_template(self.prepared.path / MODEL, ctx.scratch / BASE)
                 about_itself[BASE] = self._ask_probes(BASE, base, probes, ctx, store, engine)
             for name, model in models.items():
                 started = time.monotonic()
-                answers[name] = run_model(
-                    name, model, problems, config, self.verify, ctx.progress, answers=store, engine=engine
-                )
+                answers[name] = run_model(name, model, problems, config, self.verify, ctx.progress, **shared)
                 ctx.requests.seconds[name] = time.monotonic() - started
                 if name in ("student_before", STUDENT):
-                    suites.ask(name, model, config, self.verify, ctx.progress, answers=store, engine=engine)
+                    suites.ask(name, model, config, self.verify, ctx.progress, **shared)
                     if self.persona:
                         folder = Path(model.model)
                         about_itself[name] = self._ask_probes(name, folder, probes, ctx, store, engine)

@@ -120,7 +120,7 @@ class Sample(Stage[SampleFacts]):
             require_routes(self.on_policy.teachers, (prompt.trace_columns() for prompt in chosen))
 
         golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.lacks_gold)]
-        wrong_golds = dict(check_golds(golds, VerifyConfig(code=self.verify.code)))
+        wrong_golds = dict(check_golds(golds, VerifyConfig(code=self.verify.code, workers=self.verify.workers)))
         if wrong_golds and on_bad_row == "stop":
             first, reason = next(iter(wrong_golds.items()))
             raise InputError(

@@ -57,18 +57,19 @@ class Select(Stage[SelectFacts]):
         from distill.evaluate.run import folder_teacher, run_model
         from publish.export import export_folder
         from synth.problems.problem import Prompt
+        from synth.verify.verifier import Verifier
 
         problems = [Prompt.model_validate(row) for row in read_rows(self.samples.path / SELECTION)]
         answers: dict[str, list[dict[str, Any]]] = {}
         steps = checkpoint_folders(self.trained)
-        with AnswerStore(ctx.store / "evaluation") as store:
+        with AnswerStore(ctx.store / "evaluation") as store, Verifier(self.verify) as verifier:
             for step, trained in steps.items():
                 name, folder = f"step {step}", ctx.scratch / str(step)
                 shutil.rmtree(folder, ignore_errors=True)
                 export_folder(self.prepared.path / MODEL, trained, folder, sampling=self.sampling)
                 model = folder_teacher(folder, self.settings, self.prompt_template)
                 answers[name] = run_model(
-                    name, model, problems, self.settings, self.verify, ctx.progress, answers=store
+                    name, model, problems, self.settings, self.verify, ctx.progress, answers=store, verifier=verifier
                 )
                 shutil.rmtree(folder)
         report = summarise(answers, problems, with_best=True)

@@ -15,6 +15,7 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,7 +55,9 @@ def in_order(submitted: Iterable[tuple[T, int, Future[Verdict]]], most: int) -> 
         yield tag, answer.result()
 
 
-def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iterator[dict[str, Any]]:
+def verify_rows(
+    rows: Iterable[Mapping[str, Any]], config: VerifyConfig, verifier: Verifier | None = None
+) -> Iterator[dict[str, Any]]:
     """Every row with `verdict`, `score`, `extracted`, `reason` and `seconds` added: one out for one in, in order.
 
     A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`, code also
@@ -65,12 +68,12 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With
     `config.format` a row also gets `format_verdict` and `format_reason`.
 
-    Streams, with a bounded look-ahead. Raises MissingDependency where reasoning-gym or a sandbox is
-    needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop
-    early.
+    Streams, with a bounded look-ahead. ``verifier``: one of the same ``config``, whose processes have started; it stays
+    open. Raises MissingDependency where reasoning-gym or a sandbox is needed and not there, InputError where a worker
+    cannot start within its memory limit. Close the iterator to stop early.
     """
-    with Verifier(config) as verifier:
-        for row, verdict in verifier.map(((row, _job(row)) for row in rows), _text_size):
+    with nullcontext(verifier) if verifier is not None else Verifier(config) as open_verifier:
+        for row, verdict in open_verifier.map(((row, _job(row)) for row in rows), _text_size):
             out = dict(row) if isinstance(row, Mapping) else {"raw": row}
             yield {
                 **out,

@@ -351,7 +351,7 @@ def test_a_second_evaluation_asks_nothing_and_verifies_nothing(
     prompts = [problem(n) for n in range(4)]
     first = evaluate(tmp_path, prompts)
 
-    def no_row(rows: Any, config: Any) -> Any:
+    def no_row(rows: Any, *settings: Any) -> Any:
         assert not list(rows), "verified again"
         return iter(())
 

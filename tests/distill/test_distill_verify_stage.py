@@ -35,6 +35,7 @@ from synth.teachers.config import FakeTeacher
 from synth.verify.config import JudgeConfig, MajorityConfig, VerifyConfig
 from synth.verify.verdict_store import VERDICT_LOG
 from synth.verify.verify_traces import VERDICTS
+from synth.worker_pool import WorkerPool
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 GOLD = {"id": "g", "prompt": "6 * 7?", "answer": "42", "kind": "math", "source": "s", "license": "mit"}
@@ -65,6 +66,22 @@ def verified(recipe: Recipe, runs: Path) -> tuple[list[dict[str, Any]], Artefact
 def folder_of(runs: Path, stage: str) -> Path:
     (folder,) = runs.glob(f"*/stages/{stage}/*")
     return folder
+
+
+def test_gold_answers_are_checked_by_as_many_workers_as_samples_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    start = WorkerPool.__init__
+
+    def counted(pool: WorkerPool, workers: int, *more: Any, **named: Any) -> None:
+        numbers.append(workers)
+        start(pool, workers, *more, **named)
+
+    monkeypatch.setattr(WorkerPool, "__init__", counted)
+    path = write(tmp_path / "t.jsonl", [GOLD | {"response": "\\boxed{42}", "model": "t"}])
+    verified(load_recipe(SMOKE, imported(path, workers=3)), tmp_path / "runs")
+    assert numbers == [3, 3]
 
 
 @pytest.mark.slow

@@ -63,6 +63,18 @@ def test_equal_rows_share_one_verdict_and_unequal_ones_do_not() -> None:
 
 
 @pytest.mark.slow
+def test_rows_that_come_in_parts_share_the_processes_of_a_verifier() -> None:
+    config = VerifyConfig(workers=1, timeout_s=30)
+    with Verifier(config) as verifier:
+        pids = set()
+        for number in range(2):
+            rows = [math_row(f"\\boxed{{2^{number}}}", f"\\sqrt{{{4**number}}}")]
+            assert [row["verdict"] for row in verify_rows(rows, config, verifier)] == ["correct"]
+            pids |= {worker.pid for worker in workers()}
+        assert len(pids) == 1
+
+
+@pytest.mark.slow
 def test_no_text_upsets_the_way_to_a_worker_and_back() -> None:
     texts = [
         'a\nb\r\n{"verdict": {"verdict": "correct"}}\n\x00\x1e',

@@ -29,6 +29,7 @@ from synth.decontamination_recall import measure_recall
 from synth.problems.problem import Prompt
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
+from synth.verify.verifier import Verifier
 
 _HOSTS = 200  # training prompts in which copies are planted
 
@@ -66,10 +67,11 @@ def evaluate_suites(
     """
     questions = SuiteQuestions(suites, config.seed, limit)
     seconds = {}
-    for model, teacher in models.items():
-        started = time.monotonic()
-        questions.ask(model, teacher, config, verify, progress, answers=answers)
-        seconds[model] = round(time.monotonic() - started, 3)
+    with Verifier(verify) as verifier:
+        for model, teacher in models.items():
+            started = time.monotonic()
+            questions.ask(model, teacher, config, verify, progress, answers=answers, verifier=verifier)
+            seconds[model] = round(time.monotonic() - started, 3)
     return questions.results(), seconds
 
 
@@ -91,8 +93,9 @@ class SuiteQuestions:
         *,
         answers: AnswerStore | None = None,
         engine: OneEngine | None = None,
+        verifier: Verifier | None = None,
     ) -> None:
-        """Ask one model the problems of all suites; ``engine`` as of ``run_model``."""
+        """Ask one model the problems of all suites; ``engine`` and ``verifier`` as of ``run_model``."""
         if not self._suites:
             return
         columns = {"template_thinks": True} if _thinks(teacher) else {}
@@ -106,8 +109,9 @@ class SuiteQuestions:
                 of_all = [problem for suite in suites for problem in self._problems[suite.name]]
                 prompts = [problem.model_copy(update=columns) for problem in of_all]
                 answered += run_model(
-                    model, templated, prompts, config, verify, progress, answers=answers, engine=one, part=True
-                )
+                    model, templated, prompts, config, verify, progress,
+                    answers=answers, engine=one, verifier=verifier, part=True,
+                )  # fmt: skip
         require_answers(model, answered)
         for name, rows in self._rows.items():
             rows[model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
