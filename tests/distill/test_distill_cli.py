@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from report_runs import make_run, trace
 from rich.console import Console
+from sums import SUMS
 
 from distill import __version__
 from distill.cli.progress import StageProgress, TransferProgress
@@ -26,6 +27,9 @@ from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMOKE = ROOT / "recipes" / "smoke.yaml"
+
+
+SUMMING = [word for setting in SUMS for word in ("--set", setting)]
 
 
 def problems(folder: Path, *lines: str | bytes) -> Path:
@@ -84,6 +88,7 @@ def test_check_names_a_worked_example_that_is_a_held_out_problem(distill, tmp_pa
     held_out.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     examples = "[{prompt: 3 + 5 =, response: '8'}, {prompt: 30 + 5 =, response: '35'}]"
     changes = (f"evaluate.prompts={{kind: jsonl, path: {held_out}, license: mit}}", f"teacher.examples={examples}")
+    changes = (*SUMS, *changes)
     answer = distill("check", SMOKE, "--runs", tmp_path, "--json", *(w for one in changes for w in ("--set", one)))
     assert answer.code == 0, answer.out
     notes = [found for found in json.loads(answer.out) if found["where"] == "teacher.examples"]
@@ -143,7 +148,7 @@ def test_check_misses_a_library_that_the_recipe_takes(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda one, *more: None if one == name else find(one, *more))
-    answer = distill("check", SMOKE, "--runs", tmp_path / "runs", "--set", field)
+    answer = distill("check", SMOKE, "--runs", tmp_path / "runs", *SUMMING, "--set", field)
     assert answer.code == 3
     assert f"{name} is not installed" in answer.err + answer.out
     assert hint in answer.err + answer.out
@@ -186,7 +191,7 @@ def test_each_section_that_adds_stages_is_known() -> None:
 
 @pytest.mark.slow
 def test_only_runs_one_stage_whose_inputs_are_finished(distill, tmp_path: Path) -> None:
-    fast = ("run", SMOKE, "--runs", tmp_path, "--set", "teacher.latency_s=0", "--set", "prompts.size=4")
+    fast = ("run", SMOKE, "--runs", tmp_path, *SUMMING, "--set", "teacher.latency_s=0", "--set", "prompts.limit=4")
     answer = distill(*fast, "--only", "sample")
     assert answer.code == 2
     assert "distill run RECIPE --until prepare" in answer.err
@@ -249,7 +254,7 @@ def test_check_stops_at_an_unreadable_gold_unless_bad_rows_are_skipped(
 
 @pytest.mark.slow
 def test_when_every_sample_is_wrong_the_run_stops_before_training_and_says_why(distill, tmp_path: Path) -> None:
-    more = ("--set", "teacher.accuracy=0", "--set", "teacher.latency_s=0", "--set", "prompts.size=6")
+    more = (*SUMMING, "--set", "teacher.accuracy=0", "--set", "teacher.latency_s=0", "--set", "prompts.limit=6")
     answer = distill("run", SMOKE, "--runs", tmp_path, *more)
     assert answer.code == 1
     assert "stage curate: no trace is left to train on; verdicts: 24 wrong" in answer.err
@@ -265,7 +270,8 @@ def test_an_unknown_licence_blocks_before_anything_is_spent(distill, tmp_path: P
 
 @pytest.mark.slow
 def test_a_changed_num_samples_asks_only_for_what_is_new(distill, tmp_path: Path) -> None:
-    fast = ("--runs", tmp_path, "--until", "sample", "--set", "teacher.latency_s=0", "--set", "prompts.size=5")
+    fast = ("--runs", tmp_path, "--until", "sample", *SUMMING, "--set", "teacher.latency_s=0")
+    fast += ("--set", "prompts.limit=5")
     assert distill("run", SMOKE, *fast).code == 0
     (store,) = tmp_path.glob("*/store/samples.jsonl")
     before = store.read_bytes()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from command import Answer, call
 from hostile_endpoint import Call, Endpoint, serving
+from sums import SUMS
 from waiting import line_count, until
 
 from distill.check.check import Finding, _teacher
@@ -167,8 +168,8 @@ def run(endpoint: Endpoint, runs: Path, *more: str) -> Answer:
     teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "api_key_env": "THE_KEY"}
     teacher |= {"concurrency": 4, "thinking": True}
     runs.mkdir(exist_ok=True)
-    command = ["run", SMOKE, "--runs", runs, "--until", "sample", "--set", f"teacher={json.dumps(teacher)}"]
-    return call(*command, *more, folder=runs)
+    settings = [part for setting in (*SUMS, f"teacher={json.dumps(teacher)}") for part in ("--set", setting)]
+    return call("run", SMOKE, "--runs", runs, "--until", "sample", *settings, *more, folder=runs)
 
 
 @pytest.mark.slow
@@ -319,7 +320,7 @@ def test_a_run_that_ends_says_what_it_still_waits_for(tmp_path: Path) -> None:
 
     with serving(act) as endpoint:
         teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
-        found = load_recipe(SMOKE, [f"teacher={json.dumps(teacher)}"])
+        found = load_recipe(SMOKE, [*SUMS, f"teacher={json.dumps(teacher)}"])
         with pytest.raises(MissingDependency, match="no credit"):
             pipeline.run(found, tmp_path, watcher=Watcher(), until="sample")
     assert any(
@@ -351,7 +352,7 @@ def test_after_a_signal_nothing_is_sent_and_what_is_in_flight_is_awaited(
 
     with serving(act) as endpoint:
         teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
-        settings = [f"teacher={json.dumps(teacher)}", "sample.budget={drain_s: 60}", "sample.num_samples=1"]
+        settings = [*SUMS, f"teacher={json.dumps(teacher)}", "sample.budget={drain_s: 60}", "sample.num_samples=1"]
         arguments = ["run", str(SMOKE), "--runs", str(tmp_path), "--until", "sample"]
         arguments += [part for setting in settings for part in ("--set", setting)]
         program = f"import sys\nfrom distill.cli.app import main\n{first}sys.argv[1:] = {arguments!r}\nmain()"
@@ -379,8 +380,9 @@ def test_a_signal_after_the_last_answer_ends_the_run(tmp_path: Path, monkeypatch
         signal.raise_signal(signal.SIGTERM)
         return write_samples(*arguments)
 
-    arguments = ["run", str(SMOKE), "--runs", str(tmp_path), "--until", "sample", "--set", "teacher.latency_s=0"]
-    arguments += ["--set", "sample.budget={drain_s: 60}"]
+    arguments = ["run", str(SMOKE), "--runs", str(tmp_path), "--until", "sample"]
+    for setting in (*SUMS, "teacher.latency_s=0", "sample.budget={drain_s: 60}"):
+        arguments += ["--set", setting]
     with monkeypatch.context() as patch:
         patch.setattr("synth.sampling.sample.write_samples", write)
         assert call(*arguments).code == 130
