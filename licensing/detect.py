@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from rapidfuzz.distance import Indel, LCSseq
@@ -147,9 +147,11 @@ def _place(words: tuple[str, ...], marks: tuple[tuple[str, ...], ...], default: 
     return default
 
 
-def _standards(words: tuple[str, ...], alone: bool) -> tuple[list[str], str | None, str | None]:
+@lru_cache(maxsize=32)
+def _standards(words: tuple[str, ...], alone: bool) -> tuple[tuple[str, ...], str | None, str | None]:
     """Ids of the texts that the words are copies of, and of one that they only resemble, with the first difference.
-    ``alone``: no license was recognised by phrases, so words left over are somebody's own terms."""
+    ``alone``: no license was recognised by phrases, so words left over are somebody's own terms. Kept: a run
+    meets the text of its base again in the release."""
     copies: list[str] = []
     rest = list(words)
     for _ in range(_MAX_TEXTS):
@@ -158,13 +160,13 @@ def _standards(words: tuple[str, ...], alone: bool) -> tuple[list[str], str | No
             break
         spdx, remaining, difference = best
         if difference:
-            return copies, spdx, difference
+            return tuple(copies), spdx, difference
         copies.append(spdx)
         rest = remaining
     policy = bool(copies) and copies[0] in _model_texts() and bool(_POLICY.search(" ".join(rest[:40])))
     if (alone or len(rest) < _OTHER_WORDS) and len(copies) == 1 and _has_condition(rest) and not policy:
-        return [], copies[0], f'beside it stands "{_excerpt(rest)}"'
-    return copies, None, None
+        return (), copies[0], f'beside it stands "{_excerpt(rest)}"'
+    return tuple(copies), None, None
 
 
 def _excerpt(words: Sequence[str]) -> str:

@@ -112,7 +112,6 @@ def pytest_runtest_teardown() -> None:
 def no_collector() -> Iterator[None]:
     """No collection of all that a worker has loaded in a time that is measured. A finalizer that meets a limit inside
     ast.parse calls pytest's hook, which parses, too: CPython 3.11 fails."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

@@ -6,10 +6,11 @@ Commands import what they need when they run, so that ``distill --help`` loads n
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,13 +77,19 @@ def options(
     """Options of ``distill`` itself."""
 
 
+@functools.cache
+def _commands() -> Any:
+    """``app`` as what parses a command line, which typer makes of it anew at every call."""
+    return typer.main.get_command(app)
+
+
 def run_command(arguments: Sequence[str]) -> int:
     """The exit code of a command line. Exit codes and the form of errors: ``distill/cli/output.py``."""
     as_json = output.json_wanted(arguments)
     is_page = not {"--help", "-h", "--version"}.isdisjoint(arguments)
     with output.json_alone() if as_json and not is_page else contextlib.nullcontext():
         try:
-            code = app(args=list(arguments) or ["--help"], prog_name="distill", standalone_mode=False)
+            code = _commands()(args=list(arguments) or ["--help"], prog_name="distill", standalone_mode=False)
             if code == output.INTERRUPTED:  # typer catches the interrupt and returns this
                 output.print_error(KeyboardInterrupt(), as_json)
         except Exception as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,6 @@ def _find(path: Path) -> Path:
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
@@ -149,7 +148,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
         line = raw[: error.start].count(b"\n") + 1
         raise InputError("not UTF-8", where=f"{path}:{line}", hint="save the recipe as UTF-8") from None
     try:
-        tree = YAML(typ="rt").load(text)
+        tree = _tree(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -164,6 +163,14 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     budget = [100_000]
     plain = _plain(tree, (), lines, budget, path)
     return plain, lines
+
+
+@lru_cache(maxsize=8)
+def _tree(text: str) -> Any:
+    """ruamel's tree, for reading alone. Kept: a run reads a recipe that is a suite several times, 15 ms each."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="rt").load(text)
 
 
 def _plain(node: Any, at: tuple[str, ...], lines: dict[tuple[str, ...], int], budget: list[int], path: Path) -> Any:

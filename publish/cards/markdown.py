@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from publish.facts import Duty, OriginFacts, WaterfallStep
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -28,6 +32,13 @@ def render_card(template: str, facts: Any, **more: Any) -> str:
 
     Every value that the template writes is escaped (``md``) unless it is ``Markdown``; None is the word "unknown".
     """
+    text = _environment().get_template(template).render(facts=facts, **more)
+    text = _BLANK_LINES.sub(lambda match: match[0] if match[1] else "\n\n", text)
+    return text.strip() + "\n"
+
+
+@functools.cache
+def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -40,9 +51,7 @@ def render_card(template: str, facts: Any, **more: Any) -> str:
     )
     environment.filters |= {function.__name__: function for function in (bullets, fence, listed, settings, thousands)}
     environment.globals |= {"link": link}
-    text = environment.get_template(template).render(facts=facts, **more)
-    text = _BLANK_LINES.sub(lambda match: match[0] if match[1] else "\n\n", text)
-    return text.strip() + "\n"
+    return environment
 
 
 def md(value: object) -> str:
