@@ -3,9 +3,8 @@
     python tests/bench/train_speed.py --json [--model models/SmolLM2-135M-Instruct] [--steps 4] [--repeat 3]
 
 LoRA on rows of widely mixed length (32 to 1,024 tokens, most of them short), the same rows in the same steps of 16 in
-every arm, each run in a process of its own, arm after arm in turn; without
-GPUs a fork of one that has imported the libraries. Speeds are trained tokens a second from the end of
-the first step on, medians of the pairs.
+every arm, each run in a process of its own (without GPUs a fork of one that has imported the libraries), arm after arm
+in turn. Speeds are trained tokens a second from the end of the first step on, medians of the pairs.
 
 distill    ``train_sft``: the layout is its own choice, ``micro_batch_size: 4``.
 trl        ``SFTTrainer`` with the defaults of ``SFTConfig``: 8 rows a forward pass, activations recomputed.
