@@ -130,7 +130,9 @@ def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
                 for license, (_, origin) in zip(root.applying, origins, strict=True)
             ]
             duties_of[alike] = (
-                _of_shared_name(root, duties) if root.shared else list(itertools.chain.from_iterable(duties))
+                _of_shared_name(root, duties)
+                if root.shared and duties  # the texts of a shared name can all be terms of services
+                else list(itertools.chain.from_iterable(duties))
             )
         for license, duty in duties_of[alike]:
             yield duty.finding(license, root, inside)

@@ -548,6 +548,13 @@ def test_a_repository_that_nobody_looked_at_is_never_established(tmp_path: Path)
     assert not look(tmp_path, "me/Tiny")[1].blocked
 
 
+@pytest.mark.parametrize(("role", "kind"), [("base", "model"), ("data", "dataset")])
+def test_a_name_that_terms_of_services_share_licenses_nothing_inside_a_release(role: str, kind: str) -> None:
+    result = audited({"id": "a/b", "role": role, "licence": "openai"}, kind=kind)
+    assert result.blocked
+    assert result.obligations == ()
+
+
 def test_a_shared_name_is_not_settled_by_a_repository_that_nobody_looked_at() -> None:
     unsettled = [(repo, entry) for repo, entry in UNCHECKED if entry.hub_license_name in SHARED]
     assert unsettled
