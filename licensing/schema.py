@@ -202,7 +202,10 @@ class License(_Data):
     model_names: tuple[str, ...] = Field(
         (), description="Names of models under the text, which models made from them carry; of a service: its own."
     )
-    recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
+    recognise: tuple[str, ...] = Field(
+        (),
+        description="Phrases that together are found only in a copy of the text, where `data/texts` has it not.",
+    )
     links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")
     endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")
     partners: tuple[str, ...] = Field((), description="Owners known in public to hold an agreement of their own.")
