@@ -96,7 +96,7 @@ def test_licences_check_lists_what_has_to_be_read_again(distill) -> None:
 def test_licences_of_ones_own_are_known_to_the_audit_and_printed(distill, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(
-        "read: 2026-11\nentries:\n- id: house-1.0\n  name: The House Licence\n  kind: licence\n  verified: whole\n"
+        "read: 2026-11\nkind: licence\nentries:\n- id: house-1.0\n  name: The House Licence\n  verified: whole\n"
         "  commercial: yes\n  outputs: {train: yes, basis: express}\n"
     )
     base = [{"id": "house/base", "role": "base", "licence": "house-1.0"}]
