@@ -82,8 +82,6 @@ def _release(ctx: AuditContext, result: Audit, dependencies: Sequence[Dependency
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType, Pedigree
 
-    declared = ctx.lineage.declared
-    name = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
     bases = [
         _component(_ref(index, dependency), dependency)
         for index, dependency in enumerate(dependencies)
@@ -96,7 +94,7 @@ def _release(ctx: AuditContext, result: Audit, dependencies: Sequence[Dependency
         name=ctx.lineage.release,
         type=ComponentType.DATA if ctx.dataset else ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref="release",
-        licenses=_licenses((name,) if name else (), ()),
+        licenses=_licenses((ctx.tag,) if ctx.tag else (), ()),
         pedigree=Pedigree(ancestors=bases) if bases else None,
         properties=properties,
     )

@@ -82,10 +82,12 @@ class Card:
 
     @property
     def tag(self) -> str | None:
-        """The tag that counts: `other` stands for `license_name`."""
-        if self.license and self.license.strip().casefold() == "other":
-            return self.license_name
-        return self.license or self.license_name
+        return tag_that_counts(self.license, self.license_name)
+
+
+def tag_that_counts(license: str | None, license_name: str | None) -> str | None:
+    """The license that the metadata of a card declare: `other` stands for `license_name`."""
+    return license_name if not license or license.strip().casefold() == "other" else license
 
 
 def is_hub_id(text: str) -> bool:

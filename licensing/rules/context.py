@@ -492,7 +492,7 @@ class AuditContext:
 
     @property
     def tag(self) -> str | None:
-        return declared_tag(self.lineage)
+        return self.lineage.declared.tag
 
     @cached_property
     def parsed_tag(self) -> ParsedLicense:
@@ -568,13 +568,6 @@ class AuditContext:
 _NOTHING = ParsedLicense()
 
 
-def declared_tag(lineage: Lineage) -> str | None:
-    """The tag that counts: `other` stands for `license_name`."""
-    declared = lineage.declared
-    other = not declared.license or declared.license.strip().casefold() == "other"
-    return declared.license_name if other else declared.license
-
-
 def build_context(
     lineage: Lineage,
     policy: Policy = "text",
@@ -584,7 +577,7 @@ def build_context(
 ) -> AuditContext:
     """Resolve every license field. Cost grows with the number of inputs; equal fields are parsed once."""
     registry = registry or builtin()
-    tag = declared_tag(lineage)
+    tag = lineage.declared.tag
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
     alike: dict[tuple[object, ...], Dependency] = {}
