@@ -4,7 +4,7 @@
     audit(resolved.lineage, license_files=resolved.license_files, upstream_files=resolved.upstream_files)
 
 A base counts with the license that it declares, or that its LICENSE is. Where the two differ, or where it declares
-less than a base of its own asks for, the lineage holds both: the stricter governs, and ``UpstreamFiles.conflict`` says
+less than a base of its own asks for, the lineage holds both: the stricter governs, and ``LicenseFiles.conflict`` says
 so, which blocks; likewise where a lineage file states less than card, LICENSE or bases of an input. The license of a
 repository that cannot be read is unknown, unless the registry knows that exact repository.
 
@@ -25,7 +25,6 @@ from licensing.errors import InputError
 from licensing.license_files import (
     LicenseFile,
     LicenseFiles,
-    UpstreamFiles,
     copyright_lines,
     is_legal_file,
     is_license_file,
@@ -59,7 +58,7 @@ class ResolvedLineage:
     lineage: Lineage
     license_files: LicenseFiles | None = None
     license_texts: dict[str, str] = field(default_factory=dict)
-    upstream_files: dict[str, UpstreamFiles] = field(default_factory=dict)
+    upstream_files: dict[str, LicenseFiles] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -93,7 +92,7 @@ class _Resolver:
         self._release, self._source, self._registry = release, source, registry
         self._notes: list[str] = list(release.notes)
         self._license_texts: dict[str, str] = {}
-        self._upstream_files: dict[str, UpstreamFiles] = {}
+        self._upstream_files: dict[str, LicenseFiles] = {}
         self._repositories: dict[tuple[str, Kind], Repository | None] = {}
         self._lookups = 0
 
@@ -348,8 +347,7 @@ class _Resolver:
     def _license(self, name: str, repository: Repository, card: Card) -> LicenseField:
         """The declared license, with the LICENSE's where that is another one and not just a copy of an upstream's."""
         files = self._license_files(repository)
-        upstream = UpstreamFiles(files.notice, files.copyrights, architecture=files.architecture)
-        self._upstream_files[name] = upstream
+        self._upstream_files[name] = files
         text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
         if card.eu_disallowed:
             self._notes.append(f"{repository.id}: its card says that it is not offered in the European Union")
@@ -363,7 +361,7 @@ class _Resolver:
         conflict = f"the tag says {card.tag}, its LICENSE is {text.id}"
         self._notes.append(f"{repository.id}: {conflict}")
         if self._is_looser(card.tag, text):
-            self._upstream_files[name] = replace(upstream, conflict=conflict)
+            self._upstream_files[name] = replace(files, conflict=conflict)
         return (card.tag, text.id) if tags else text.id
 
     def _principal_text(self, files: LicenseFiles) -> License | None:

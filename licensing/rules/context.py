@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from licensing.expressions import is_expression, read_expression
-from licensing.license_files import LicenseFiles, UpstreamFiles
+from licensing.license_files import LicenseFiles
 from licensing.lineage import Change, Input, Lineage, changes_by_name
 from licensing.published_data import data_license, published_data
 from licensing.registry import Registry, builtin, fold
@@ -410,7 +410,7 @@ class AuditContext:
     dependencies: tuple[Dependency, ...]
     registry: Registry
     license_files: LicenseFiles | None = None
-    upstream_files: Mapping[str, UpstreamFiles] = field(default_factory=dict)
+    upstream_files: Mapping[str, LicenseFiles] = field(default_factory=dict)
 
     @property
     def dataset(self) -> bool:
@@ -573,7 +573,7 @@ def build_context(
     policy: Policy = "text",
     registry: Registry | None = None,
     license_files: LicenseFiles | None = None,
-    upstream_files: Mapping[str, UpstreamFiles] | None = None,
+    upstream_files: Mapping[str, LicenseFiles] | None = None,
 ) -> AuditContext:
     """Resolve every license field. Cost grows with the number of inputs; equal fields are parsed once."""
     registry = registry or builtin()

@@ -16,7 +16,7 @@ from distill.release.audit import base_files
 from distill.release.lineage import planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import Allowance, audit
-from licensing.license_files import UpstreamFiles
+from licensing.license_files import LicenseFiles
 from licensing.lineage import Lineage
 from licensing.registry import builtin
 from licensing.suggest import suggest
@@ -356,13 +356,16 @@ def test_allowances_stand_in_the_catalogues_grammar() -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"LICENSE": "Copyright 2024 Acme\n", "NOTICE": "Acme"}, UpstreamFiles("Acme", ("Copyright 2024 Acme",))),
-        ({"LICENSE": "Apache License"}, UpstreamFiles()),
+        (
+            {"LICENSE": "Copyright 2024 Acme\n", "NOTICE": "Acme"},
+            LicenseFiles(notice="Acme", copyrights=("Copyright 2024 Acme",)),
+        ),
+        ({"LICENSE": "Apache License"}, LicenseFiles()),
         ({}, None),
     ],
 )  # fmt: skip
 def test_a_run_reads_the_notices_of_its_base_in_the_cache_of_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: UpstreamFiles | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: LicenseFiles | None
 ) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     snapshot = tmp_path / "models--acme--base" / "snapshots" / commit
