@@ -32,7 +32,7 @@ from licensing.license_files import (
     is_policy_file,
 )
 from licensing.lineage import Change, Declaration, Input, Lineage, changes_by_name, parse_lineage
-from licensing.model_files import MERGE_CONFIG, config_bases, gguf_bases, merge_bases, read_architecture
+from licensing.model_files import MERGE_CONFIG, config_base, gguf_bases, merge_bases, read_architecture
 from licensing.published_data import data_license
 from licensing.registry import Registry, builtin, fold
 from licensing.repository import Kind, Repository, RepositorySource
@@ -94,7 +94,6 @@ class _Resolver:
         self._license_texts: dict[str, str] = {}
         self._upstream_files: dict[str, LicenseFiles] = {}
         self._repositories: dict[tuple[str, Kind], Repository | None] = {}
-        self._lookups = 0
 
     def resolve(self) -> ResolvedLineage:
         release = self._release
@@ -269,24 +268,18 @@ class _Resolver:
         registry knows it under limits that no base has by its name: a card can leave it out."""
         if repository.kind == "dataset":
             return ()
-        adapter = {name: text for name, text in repository.texts.items() if name != "config.json"}
         names = list(card.base_models)
         try:
-            names += config_bases(adapter)
+            names += filter(None, [config_base(repository.texts, "adapter_config.json")])
             names += merge_bases(repository.texts, repository.place)
             card_labels = {entry.label for name in names if (entry := self._known(name))}
-            origins = list(config_bases({file: text for file, text in repository.texts.items() if file not in adapter}))
-            hidden = [
-                name
-                for name in origins
-                if (entry := self._known(name))
-                and entry.terms
-                and entry.label not in card_labels
-                and name != repository.id
-            ]
-            if names:
-                self._notes += [f"{repository.id}: config.json names {name}, its card does not" for name in hidden]
-            names += hidden if names else origins
+            origin = config_base(repository.texts, "config.json")
+            known = self._known(origin) if origin else None
+            if origin and not names:
+                names.append(origin)
+            elif origin and known and known.terms and known.label not in card_labels and origin != repository.id:
+                self._notes.append(f"{repository.id}: config.json names {origin}, its card does not")
+                names.append(origin)
         except InputError as error:
             self._notes.append(f"{repository.id}: {error.what}")
         if not names:
@@ -327,10 +320,9 @@ class _Resolver:
     def _get(self, name: str, kind: Kind) -> Repository | None:
         if (name, kind) in self._repositories:
             return self._repositories[name, kind]
-        if self._lookups >= MAX_REPOSITORIES:
+        if len(self._repositories) >= MAX_REPOSITORIES:
             self._notes.append(f"more than {MAX_REPOSITORIES} repositories: {name} was not looked at")
             return None
-        self._lookups += 1
         repository = self._source.get(name, kind) if is_hub_id(name) else None
         if repository is not None:
             self._notes += repository.notes
