@@ -32,10 +32,8 @@ def license_text(name: str, registry: Registry | None = None) -> str | None:
         path = DATA / "texts" / f"{stem}.txt"
         if stem and re.fullmatch(r"[\w.+-]+", stem) and path.is_file():
             return path.read_text(encoding="utf-8")
-    if license.spdx is None or license.spdx.startswith("LicenseRef-") or " " in license.spdx:
-        return None
     try:
-        return standard_text(license.spdx)
+        return standard_text(license.spdx or "")
     except MissingDependency:
         return None
 
