@@ -74,7 +74,6 @@ class Card:
     relation: str | None = None
     datasets: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
     text: str | None = None
     of_dataset: bool = False
     eu_disallowed: bool = False
@@ -130,7 +129,6 @@ def read_metadata(metadata: Mapping[str, Any], prose: str | None = None) -> Card
         relation=_one(metadata.get("base_model_relation")),
         datasets=ids["datasets"],
         sources=tuple(value for value in ids["source_datasets"] if value != "original"),
-        tags=_texts(metadata.get("tags")),
         text=prose,
         eu_disallowed=metadata.get("extra_gated_eu_disallowed") is True,
         of_dataset=any(key in metadata for key in _DATASET_KEYS),

@@ -1,6 +1,6 @@
 """From a repository to its lineage: card, configs and license files are read, base models followed to the first one.
 
-    resolved = resolve_lineage(repository, source)        # or complete_lineage(lineage, source)
+    resolved = resolve_lineage(repository, [source])        # or complete_lineage(lineage, [source])
     audit(resolved.lineage, license_files=resolved.license_files, upstream_files=resolved.upstream_files)
 
 A base counts with the license that it declares, or that its LICENSE is. Where the two differ, or where it declares
@@ -15,7 +15,7 @@ repository), and the data that an upstream was trained on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -62,19 +62,23 @@ class ResolvedLineage:
     notes: tuple[str, ...] = ()
 
 
-def resolve_lineage(release: Repository, source: RepositorySource, registry: Registry | None = None) -> ResolvedLineage:
-    """Read a release and what it was made from.
+def resolve_lineage(
+    release: Repository, sources: Sequence[RepositorySource], registry: Registry | None = None
+) -> ResolvedLineage:
+    """Read a release and what it was made from, each from the first of ``sources`` that has it.
 
     Raises InputError for a card or a lineage file of the release that cannot be read; those of its inputs only leave a
     note. At most 64 repositories are read; a cycle of base models ends where it closes, with a note.
     """
-    return _Resolver(release, source, registry or builtin()).resolve()
+    return _Resolver(release, sources, registry or builtin()).resolve()
 
 
-def complete_lineage(lineage: Lineage, source: RepositorySource, registry: Registry | None = None) -> ResolvedLineage:
-    """A lineage with what ``source`` has of its inputs: their licenses, those of their own bases, and NOTICE files."""
+def complete_lineage(
+    lineage: Lineage, sources: Sequence[RepositorySource], registry: Registry | None = None
+) -> ResolvedLineage:
+    """A lineage with what ``sources`` have of its inputs: their licenses, those of their own bases, NOTICE files."""
     release = Repository(lineage.release, lineage.kind, lineage.release)
-    return _Resolver(release, source, registry or builtin()).complete(lineage)
+    return _Resolver(release, sources, registry or builtin()).complete(lineage)
 
 
 @dataclass
@@ -88,8 +92,8 @@ class _Base:
 
 
 class _Resolver:
-    def __init__(self, release: Repository, source: RepositorySource, registry: Registry) -> None:
-        self._release, self._source, self._registry = release, source, registry
+    def __init__(self, release: Repository, sources: Sequence[RepositorySource], registry: Registry) -> None:
+        self._release, self._sources, self._registry = release, sources, registry
         self._notes: list[str] = list(release.notes)
         self._license_texts: dict[str, str] = {}
         self._upstream_files: dict[str, LicenseFiles] = {}
@@ -323,7 +327,8 @@ class _Resolver:
         if len(self._repositories) >= MAX_REPOSITORIES:
             self._notes.append(f"more than {MAX_REPOSITORIES} repositories: {name} was not looked at")
             return None
-        repository = self._source.get(name, kind) if is_hub_id(name) else None
+        answers = (source.get(name, kind) for source in self._sources) if is_hub_id(name) else ()
+        repository = next((one for one in answers if one is not None), None)
         if repository is not None:
             self._notes += repository.notes
         self._repositories[name, kind] = repository

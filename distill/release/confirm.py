@@ -33,7 +33,7 @@ from licensing.license_files import LicenseFiles
 from licensing.lineage import load_lineage
 from licensing.provenance import resolve_lineage
 from licensing.registry import same_license
-from licensing.repository import ChainedSource, read_folder
+from licensing.repository import read_folder
 from licensing.safe_yaml import read_yaml
 from publish.chat_template import TEMPLATE_FILE, other_templates, render
 from publish.checksums import CHECKSUMS, SIGNED_PROVENANCE, compare, read_checksums
@@ -171,7 +171,7 @@ def _licenses(folder: Path) -> Check:
     again = audit(lineage, before.policy, allow=allow, upstream_files=upstream)
     faults = [f"{code}: only in audit.json" for code in sorted(_codes(before) - _codes(again))]
     faults += [f"{code}: not in audit.json" for code in sorted(_codes(again) - _codes(before))]
-    resolved = resolve_lineage(read_folder(folder, lineage.release, lineage.kind), ChainedSource([]))
+    resolved = resolve_lineage(read_folder(folder, lineage.release, lineage.kind), ())
     folder_audit = audit(
         resolved.lineage, before.policy, license_files=resolved.license_files, upstream_files=upstream, allow=allow
     )

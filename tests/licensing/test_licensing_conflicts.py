@@ -464,7 +464,7 @@ def test_a_suggestion_keeps_what_is_right_and_refuses_where_the_base_is_not_know
 def completed(root: Path, *inputs: dict[str, Any]) -> Audit:
     """The audit of a lineage file, completed from the repositories below ``root``."""
     raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": list(inputs)}
-    resolved = complete_lineage(Lineage.model_validate(raw), FolderSource(root))
+    resolved = complete_lineage(Lineage.model_validate(raw), [FolderSource(root)])
     return audit(resolved.lineage, upstream_files=resolved.upstream_files)
 
 

@@ -147,7 +147,7 @@ def test_a_lineage_file_is_completed_from_cards_along_the_bases_of_every_input(t
         {"id": "acme/teacher", "role": role, "licence": "mit", "ran_by": "releaser"},
     ]
     raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": inputs}
-    resolved = complete_lineage(Lineage.model_validate(raw), FolderSource(tmp_path))
+    resolved = complete_lineage(Lineage.model_validate(raw), [FolderSource(tmp_path)])
     assert resolved.lineage.inputs[1].licence == ("mit", "llama2")
     student = resolved.upstream_files["acme/student"]
     assert (student.notice, student.conflict) == ("Copyright Acme", None)
