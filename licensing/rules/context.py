@@ -288,13 +288,6 @@ class Dependency:
     repository_license: License | None = None
     endpoint_terms: License | None = None
 
-    def of(self, item: Input) -> Dependency:
-        """The same for another input that says the same: what is resolved is not resolved again."""
-        _ = self.open_question, self.labels, self.terms, self.stated
-        other = object.__new__(Dependency)
-        other.__dict__.update(self.__dict__, input=item)
-        return other
-
     @cached_property
     def license(self) -> License | None:
         """The strictest license that may govern the artefact."""
@@ -580,9 +573,8 @@ def build_context(
     tag = lineage.declared.tag
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
-    alike: dict[tuple[object, ...], Dependency] = {}
     inputs = (*lineage.inputs, *_teachers_of_data(lineage, registry))
-    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in inputs)
+    dependencies = tuple(_dependency(item, registry, prefer) for item in inputs)
     return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_files or {})
 
 
@@ -606,10 +598,7 @@ def _teachers_of_data(lineage: Lineage, registry: Registry) -> Iterator[Input]:
                 yield Input(id=rows, role=teacher.role, licence=license, ran_by="third-party")
 
 
-def _dependency(
-    item: Input, registry: Registry, prefer: frozenset[str], alike: dict[tuple[object, ...], Dependency]
-) -> Dependency:
-    """``alike``: a dependency for every license field, repository and endpoint that was resolved before."""
+def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
     of_rows = item.role in ("data", "seed")
     registered = (data_license(item.id, registry) if of_rows else None) or registry.of_repository(item.id)
     if registered is None and item.licenses:  # rows that a model wrote may carry its name
@@ -622,18 +611,14 @@ def _dependency(
     parsed = parse_license(item.licenses, registry, prefer) if stated else ParsedLicense()
     owner = item.id.partition("/")[0].casefold() if parsed.shared else ""
     own = tuple(license for license in parsed.licenses if owner in license.owners)
-    key = (item.licence, item.role == "base", *(one and one.id for one in (registered, terms, settles, *own)))
-    resolved = alike.get(key)
-    if resolved is None:
-        if stated:
-            parsed = _at_repository(parsed, settles, own)
-        elif terms is not None:  # a service answered, so its terms are what was accepted
-            parsed = ParsedLicense((terms,), complete=terms.verified != "no")
-        elif registered is not None:  # `other` agrees with a vendor's text; else the license is not stated
-            agrees = bool(item.licenses and settles) and not registered.standard
-            parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=not agrees)
-        resolved = alike[key] = Dependency(item, parsed, registered, terms)
-    return resolved.of(item)
+    if stated:
+        parsed = _at_repository(parsed, settles, own)
+    elif terms is not None:  # a service answered, so its terms are what was accepted
+        parsed = ParsedLicense((terms,), complete=terms.verified != "no")
+    elif registered is not None:  # `other` agrees with a vendor's text; else the license is not stated
+        agrees = bool(item.licenses and settles) and not registered.standard
+        parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=not agrees)
+    return Dependency(item, parsed, registered, terms)
 
 
 def _at_repository(parsed: ParsedLicense, registered: License | None, own: tuple[License, ...]) -> ParsedLicense:
