@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from licensing.errors import Refused
-from licensing.license_files import LicenseFiles, UpstreamFiles, notice_lines
+from licensing.license_files import LicenseFiles, notice_lines
 from licensing.lineage import Change, Lineage
 from licensing.registry import Registry
 from licensing.rules.architecture import architecture
@@ -152,7 +152,7 @@ def audit(
     registry: Registry | None = None,
     *,
     license_files: LicenseFiles | None = None,
-    upstream_files: Mapping[str, UpstreamFiles] | None = None,
+    upstream_files: Mapping[str, LicenseFiles] | None = None,
     allow: Iterable[Allowance] = (),
 ) -> Audit:
     """Apply every rule. Policy `text` reads the texts as they stand; `strict` applies terms of data to weights.
@@ -257,7 +257,7 @@ def notice_text(
     lineage: Lineage,
     result: Audit,
     registry: Registry | None = None,
-    upstream_files: Mapping[str, UpstreamFiles] | None = None,
+    upstream_files: Mapping[str, LicenseFiles] | None = None,
 ) -> str:
     """The NOTICE file of a release: phrases to show, notices of the upstreams, and every input with its license.
 
@@ -281,7 +281,7 @@ def notice_text(
     if required:
         lines += [*sorted(required), ""]
     for root, license in ctx.upstream_licenses:
-        upstream, copies = ctx.upstream_files.get(root.input.id, UpstreamFiles()), license.copies
+        upstream, copies = ctx.upstream_files.get(root.input.id, LicenseFiles()), license.copies
         if upstream.notice and copies.keep_notice_file:
             lines += [f"From the NOTICE of {root.input.id}:", "", *notice_lines(upstream.notice), ""]
         if upstream.copyrights and (copies.keep_copyrights or copies.copyright_notice):

@@ -49,12 +49,12 @@ def cyclonedx(
     dependencies = tuple(sorted(ctx.dependencies, key=lambda dependency: dependency.input.model_dump_json()))
     ordered = lineage.model_copy(update={"inputs": tuple(dependency.input for dependency in dependencies)})
     bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, ordered.model_dump_json()), version=1)
-    release = _release(ctx, result, dependencies)
+    parts = {f"{one.input.role}-{index}": one for index, one in enumerate(dependencies, 1)}
+    release = _release(ctx, result, parts)
     bom.metadata.component = release
-    parts = {_ref(index, dependency): dependency for index, dependency in enumerate(dependencies)}
     for ref, dependency in parts.items():
         if dependency.terms is not None and dependency.license is None:
-            bom.services.add(_service(ref, dependency))
+            bom.services.add(_service(ref, dependency, dependency.terms))
         elif dependency.input.role != "base":
             bom.components.add(_component(ref, dependency))
     leaves = [Edge(one.bom_ref) for one in bom.components]  # `register_dependency` looks through all of them for each
@@ -74,21 +74,11 @@ def hub_purl(name: str, revision: str | None, *, data: bool) -> PackageURL:
     return PackageURL("huggingface", f"datasets/{owner}" if data else owner, last, revision)
 
 
-def _ref(index: int, dependency: Dependency) -> str:
-    return f"{dependency.input.role}-{index + 1}"
-
-
-def _release(ctx: AuditContext, result: Audit, dependencies: Sequence[Dependency]) -> Component:
+def _release(ctx: AuditContext, result: Audit, parts: dict[str, Dependency]) -> Component:
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType, Pedigree
 
-    declared = ctx.lineage.declared
-    name = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
-    bases = [
-        _component(_ref(index, dependency), dependency)
-        for index, dependency in enumerate(dependencies)
-        if dependency.input.role == "base"
-    ]
+    bases = [_component(ref, dependency) for ref, dependency in parts.items() if dependency.input.role == "base"]
     levels = {f.code: f.level for f in result.findings}
     properties = [Property(name="distil:verdict", value=result.verdict)]
     properties += [Property(name="distil:finding", value=f"{code} [{level}]") for code, level in levels.items()]
@@ -96,7 +86,7 @@ def _release(ctx: AuditContext, result: Audit, dependencies: Sequence[Dependency
         name=ctx.lineage.release,
         type=ComponentType.DATA if ctx.dataset else ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref="release",
-        licenses=_licenses((name,) if name else (), ()),
+        licenses=_licenses((ctx.tag,) if ctx.tag else (), ()),
         pedigree=Pedigree(ancestors=bases) if bases else None,
         properties=properties,
     )
@@ -121,13 +111,12 @@ def _component(ref: str, dependency: Dependency) -> Component:
     )
 
 
-def _service(ref: str, dependency: Dependency) -> Any:
+def _service(ref: str, dependency: Dependency, terms: License) -> Any:
     from cyclonedx.model import ExternalReference, ExternalReferenceType, Property, XsUri
     from cyclonedx.model.service import Service
 
-    terms = dependency.terms
-    source = license_url(terms) if terms else None
-    rows = [*_facts(dependency), *([("terms", terms.id), ("terms-name", terms.name)] if terms else [])]
+    source = license_url(terms)
+    rows = [*_facts(dependency), ("terms", terms.id), ("terms-name", terms.name)]
     links = [ExternalReference(type=ExternalReferenceType.LICENSE, url=XsUri(source))] if source else []
     return Service(
         name=dependency.input.id,

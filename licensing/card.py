@@ -74,7 +74,6 @@ class Card:
     relation: str | None = None
     datasets: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
     text: str | None = None
     of_dataset: bool = False
     eu_disallowed: bool = False
@@ -82,10 +81,12 @@ class Card:
 
     @property
     def tag(self) -> str | None:
-        """The tag that counts: `other` stands for `license_name`."""
-        if self.license and self.license.strip().casefold() == "other":
-            return self.license_name
-        return self.license or self.license_name
+        return tag_that_counts(self.license, self.license_name)
+
+
+def tag_that_counts(license: str | None, license_name: str | None) -> str | None:
+    """The license that the metadata of a card declare: `other` stands for `license_name`."""
+    return license_name if not license or license.strip().casefold() == "other" else license
 
 
 def is_hub_id(text: str) -> bool:
@@ -128,7 +129,6 @@ def read_metadata(metadata: Mapping[str, Any], prose: str | None = None) -> Card
         relation=_one(metadata.get("base_model_relation")),
         datasets=ids["datasets"],
         sources=tuple(value for value in ids["source_datasets"] if value != "original"),
-        tags=_texts(metadata.get("tags")),
         text=prose,
         eu_disallowed=metadata.get("extra_gated_eu_disallowed") is True,
         of_dataset=any(key in metadata for key in _DATASET_KEYS),

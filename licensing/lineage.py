@@ -24,6 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from licensing.card import tag_that_counts
 from licensing.countries import country_code, similar_countries
 from licensing.errors import InputError
 from licensing.safe_yaml import Lines, printable, read_yaml
@@ -129,6 +130,10 @@ class Declaration(_Section):
     license: Line | None = None
     license_name: Line | None = None
     text: Annotated[str, AfterValidator(_check_prose)] | None = None
+
+    @property
+    def tag(self) -> str | None:
+        return tag_that_counts(self.license, self.license_name)
 
 
 class Input(_Section):

@@ -85,20 +85,19 @@ def gguf_bases(values: Mapping[str, str]) -> Iterator[str]:
             yield name if is_hub_id(name) else values.get(f"general.base_model.{match[1]}.name", name)
 
 
-def config_bases(texts: Mapping[str, str]) -> Iterator[str]:
-    """The base in an adapter's configuration, and the origin in a model's. A path on somebody's machine gives its last
-    part: which model that is stays unknown. Raises InputError for a file that is no JSON object."""
-    for file, key in (("adapter_config.json", "base_model_name_or_path"), ("config.json", "_name_or_path")):
-        if file not in texts:
-            continue
-        try:
-            value = json.loads(texts[file]).get(key)
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise InputError(f"{file} is not a JSON object") from error
-        if isinstance(value, str) and is_hub_id(value) and "/" in value:
-            yield value
-        elif isinstance(value, str) and value.strip() and value.isprintable() and file == "adapter_config.json":
-            yield value.rstrip("/").rsplit("/", 1)[-1][:200]
+def config_base(texts: Mapping[str, str], file: str) -> str | None:
+    """The base in an adapter's configuration, or the origin in a model's; ``file``: which of them. A path on somebody's
+    machine in the former gives its last part: which model that is stays unknown. Raises InputError for a file that is
+    no JSON object."""
+    adapter = file == "adapter_config.json"
+    try:
+        value = json.loads(texts.get(file, "{}")).get("base_model_name_or_path" if adapter else "_name_or_path")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file} is not a JSON object") from error
+    if isinstance(value, str) and is_hub_id(value) and "/" in value:
+        return value
+    is_path = adapter and isinstance(value, str) and value.strip() and value.isprintable()
+    return value.rstrip("/").rsplit("/", 1)[-1][:200] if is_path else None
 
 
 @dataclass(frozen=True)

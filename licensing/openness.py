@@ -27,13 +27,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.lineage import Lineage
 from licensing.registry import Registry
-from licensing.rules.context import AuditContext, Dependency, build_context, parse_license
+from licensing.rules.context import AuditContext, build_context, parse_license
 from licensing.rules.unknown import names_nobody
 from licensing.schema import License
 
@@ -154,11 +154,7 @@ def openness(lineage: Lineage, stated: Sequence[Part] = (), registry: Registry |
             distillation=(), components=(),
         )  # fmt: skip
     view = _View(ctx, tuple(stated))
-    names: list[Name] = [name for names in MOF.values() for name in names] + [
-        "base data information",
-        "sampling settings",
-    ]
-    parts = {name: view.component(name) for name in names}
+    parts = {name: view.component(name) for name in get_args(Name)}
     reached, next_class, missing = _mof(parts)
     checklist = _osaid(view, parts)
     met = all(item.answer == "yes" for item in checklist)
@@ -198,11 +194,6 @@ class _View:
                 parts.setdefault(part, []).append(file)
         return {name: tuple(sorted(files)) for name, files in parts.items()}
 
-    @cached_property
-    def own(self) -> tuple[License | None, ...]:
-        """The declared license; one None where it is not known."""
-        return (self.ctx.declared,)
-
     def component(self, name: Name) -> Component:
         stated = self.stated.get(name)
         if stated is not None:
@@ -216,18 +207,15 @@ class _View:
             return Component(name=name, state="not known", why="what the bases were trained on is not stated")
         where = self.files.get(name, ())
         if where:
-            return _assess(name, where, (*self.own, *self.inherited(name)))
+            return _assess(name, where, (self.ctx.declared, *self.inherited(name)))
         if self.ctx.lineage.files is None:
             return Component(name=name, state="not known", why=_FILES_NOT_KNOWN)
         return Component(name=name, state="missing", why="no such file, and not stated elsewhere")
 
     def inherited(self, name: Name) -> tuple[License | None, ...]:
         """Licenses of inputs that a part is under beside the declared one."""
-        dependencies: Iterable[Dependency] = ()
-        if name in ("final parameters", "intermediate parameters"):
-            dependencies = self.ctx.roots
-        elif name in ("datasets", "evaluation data"):
-            dependencies = self.ctx.data if name == "datasets" else ()
+        weights = name in ("final parameters", "intermediate parameters")
+        dependencies = self.ctx.roots if weights else self.ctx.data if name == "datasets" else ()
         return tuple(
             text
             for dependency in dependencies
@@ -286,7 +274,7 @@ def _osaid(view: _View, parts: dict[Name, Component]) -> tuple[Item, ...]:
     weights = parts["final parameters"]
     code: list[Component] = [parts[name] for name in ("preprocessing code", "training code", "inference code",
                                                       "evaluation code", "architecture")]  # fmt: skip
-    texts = [*view.own, *view.inherited("final parameters")]
+    texts = [view.ctx.declared, *view.inherited("final parameters")]
     return (
         _data_information(view, parts),
         _all("code", "complete source code for data processing, training and running", code),

@@ -1,10 +1,10 @@
 """From a repository to its lineage: card, configs and license files are read, base models followed to the first one.
 
-    resolved = resolve_lineage(repository, source)        # or complete_lineage(lineage, source)
+    resolved = resolve_lineage(repository, [source])        # or complete_lineage(lineage, [source])
     audit(resolved.lineage, license_files=resolved.license_files, upstream_files=resolved.upstream_files)
 
 A base counts with the license that it declares, or that its LICENSE is. Where the two differ, or where it declares
-less than a base of its own asks for, the lineage holds both: the stricter governs, and ``UpstreamFiles.conflict`` says
+less than a base of its own asks for, the lineage holds both: the stricter governs, and ``LicenseFiles.conflict`` says
 so, which blocks; likewise where a lineage file states less than card, LICENSE or bases of an input. The license of a
 repository that cannot be read is unknown, unless the registry knows that exact repository.
 
@@ -15,7 +15,7 @@ repository), and the data that an upstream was trained on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -25,7 +25,6 @@ from licensing.errors import InputError
 from licensing.license_files import (
     LicenseFile,
     LicenseFiles,
-    UpstreamFiles,
     copyright_lines,
     is_legal_file,
     is_license_file,
@@ -33,7 +32,7 @@ from licensing.license_files import (
     is_policy_file,
 )
 from licensing.lineage import Change, Declaration, Input, Lineage, changes_by_name, parse_lineage
-from licensing.model_files import MERGE_CONFIG, config_bases, gguf_bases, merge_bases, read_architecture
+from licensing.model_files import MERGE_CONFIG, config_base, gguf_bases, merge_bases, read_architecture
 from licensing.published_data import data_license
 from licensing.registry import Registry, builtin, fold
 from licensing.repository import Kind, Repository, RepositorySource
@@ -59,23 +58,27 @@ class ResolvedLineage:
     lineage: Lineage
     license_files: LicenseFiles | None = None
     license_texts: dict[str, str] = field(default_factory=dict)
-    upstream_files: dict[str, UpstreamFiles] = field(default_factory=dict)
+    upstream_files: dict[str, LicenseFiles] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def resolve_lineage(release: Repository, source: RepositorySource, registry: Registry | None = None) -> ResolvedLineage:
-    """Read a release and what it was made from.
+def resolve_lineage(
+    release: Repository, sources: Sequence[RepositorySource], registry: Registry | None = None
+) -> ResolvedLineage:
+    """Read a release and what it was made from, each from the first of ``sources`` that has it.
 
     Raises InputError for a card or a lineage file of the release that cannot be read; those of its inputs only leave a
     note. At most 64 repositories are read; a cycle of base models ends where it closes, with a note.
     """
-    return _Resolver(release, source, registry or builtin()).resolve()
+    return _Resolver(release, sources, registry or builtin()).resolve()
 
 
-def complete_lineage(lineage: Lineage, source: RepositorySource, registry: Registry | None = None) -> ResolvedLineage:
-    """A lineage with what ``source`` has of its inputs: their licenses, those of their own bases, and NOTICE files."""
+def complete_lineage(
+    lineage: Lineage, sources: Sequence[RepositorySource], registry: Registry | None = None
+) -> ResolvedLineage:
+    """A lineage with what ``sources`` have of its inputs: their licenses, those of their own bases, NOTICE files."""
     release = Repository(lineage.release, lineage.kind, lineage.release)
-    return _Resolver(release, source, registry or builtin()).complete(lineage)
+    return _Resolver(release, sources, registry or builtin()).complete(lineage)
 
 
 @dataclass
@@ -89,13 +92,12 @@ class _Base:
 
 
 class _Resolver:
-    def __init__(self, release: Repository, source: RepositorySource, registry: Registry) -> None:
-        self._release, self._source, self._registry = release, source, registry
+    def __init__(self, release: Repository, sources: Sequence[RepositorySource], registry: Registry) -> None:
+        self._release, self._sources, self._registry = release, sources, registry
         self._notes: list[str] = list(release.notes)
         self._license_texts: dict[str, str] = {}
-        self._upstream_files: dict[str, UpstreamFiles] = {}
+        self._upstream_files: dict[str, LicenseFiles] = {}
         self._repositories: dict[tuple[str, Kind], Repository | None] = {}
-        self._lookups = 0
 
     def resolve(self) -> ResolvedLineage:
         release = self._release
@@ -270,24 +272,18 @@ class _Resolver:
         registry knows it under limits that no base has by its name: a card can leave it out."""
         if repository.kind == "dataset":
             return ()
-        adapter = {name: text for name, text in repository.texts.items() if name != "config.json"}
         names = list(card.base_models)
         try:
-            names += config_bases(adapter)
+            names += filter(None, [config_base(repository.texts, "adapter_config.json")])
             names += merge_bases(repository.texts, repository.place)
             card_labels = {entry.label for name in names if (entry := self._known(name))}
-            origins = list(config_bases({file: text for file, text in repository.texts.items() if file not in adapter}))
-            hidden = [
-                name
-                for name in origins
-                if (entry := self._known(name))
-                and entry.terms
-                and entry.label not in card_labels
-                and name != repository.id
-            ]
-            if names:
-                self._notes += [f"{repository.id}: config.json names {name}, its card does not" for name in hidden]
-            names += hidden if names else origins
+            origin = config_base(repository.texts, "config.json")
+            known = self._known(origin) if origin else None
+            if origin and not names:
+                names.append(origin)
+            elif origin and known and known.terms and known.label not in card_labels and origin != repository.id:
+                self._notes.append(f"{repository.id}: config.json names {origin}, its card does not")
+                names.append(origin)
         except InputError as error:
             self._notes.append(f"{repository.id}: {error.what}")
         if not names:
@@ -328,11 +324,11 @@ class _Resolver:
     def _get(self, name: str, kind: Kind) -> Repository | None:
         if (name, kind) in self._repositories:
             return self._repositories[name, kind]
-        if self._lookups >= MAX_REPOSITORIES:
+        if len(self._repositories) >= MAX_REPOSITORIES:
             self._notes.append(f"more than {MAX_REPOSITORIES} repositories: {name} was not looked at")
             return None
-        self._lookups += 1
-        repository = self._source.get(name, kind) if is_hub_id(name) else None
+        answers = (source.get(name, kind) for source in self._sources) if is_hub_id(name) else ()
+        repository = next((one for one in answers if one is not None), None)
         if repository is not None:
             self._notes += repository.notes
         self._repositories[name, kind] = repository
@@ -348,8 +344,7 @@ class _Resolver:
     def _license(self, name: str, repository: Repository, card: Card) -> LicenseField:
         """The declared license, with the LICENSE's where that is another one and not just a copy of an upstream's."""
         files = self._license_files(repository)
-        upstream = UpstreamFiles(files.notice, files.copyrights, architecture=files.architecture)
-        self._upstream_files[name] = upstream
+        self._upstream_files[name] = files
         text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
         if card.eu_disallowed:
             self._notes.append(f"{repository.id}: its card says that it is not offered in the European Union")
@@ -363,7 +358,7 @@ class _Resolver:
         conflict = f"the tag says {card.tag}, its LICENSE is {text.id}"
         self._notes.append(f"{repository.id}: {conflict}")
         if self._is_looser(card.tag, text):
-            self._upstream_files[name] = replace(upstream, conflict=conflict)
+            self._upstream_files[name] = replace(files, conflict=conflict)
         return (card.tag, text.id) if tags else text.id
 
     def _principal_text(self, files: LicenseFiles) -> License | None:

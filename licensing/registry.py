@@ -308,18 +308,26 @@ def builtin() -> Registry:
     for path in sorted(path for path in DATA.glob("*.yaml") if path.name != "README.yaml"):
         raw: dict[str, Any] = YAML(typ="safe", pure=False).load(path.read_text(encoding="utf-8"))
         for entry in raw["entries"]:
-            license = License.model_validate({"label": entry["id"], "read": raw["read"], **entry, "family": path.stem})
+            license = _entry(raw, entry, path.stem)
             if license.id in entries:
                 raise ValueError(f"{path.name}: the id {license.id} is taken by {entries[license.id].family}.yaml")
             entries[license.id] = license
     return Registry(entries.values())
 
 
+def _entry(raw: dict[str, Any], entry: dict[str, Any], family: str) -> License:
+    """An entry of a file. What stands beside ``entries`` holds for each that does not say otherwise."""
+    head = {key: value for key, value in raw.items() if key in License.model_fields}
+    head |= {"label": entry.get("id", ""), "read": str(raw.get("read", ""))}
+    return License.model_validate(head | entry | {"family": family})
+
+
 def load_registry(own: Path | None = None) -> Registry:
     """The built-in entries, followed by those of a user's file.
 
-    The file has the form of ``licensing/data/*.yaml``: ``read``, and ``entries`` with at least id, name, kind, verified
-    and outputs. An id that is built in is refused, so that nobody mistakes a changed entry for ours.
+    The file has the form of ``licensing/data/*.yaml``: ``read``, keys that the entries share, and ``entries`` with at
+    least id, name, kind, verified and outputs. An id that is built in is refused, so that nobody mistakes a changed
+    entry for ours.
 
     Raises InputError, naming file and entry, for a file that cannot be read or that does not match the schema.
     """
@@ -337,9 +345,8 @@ def load_registry(own: Path | None = None) -> Registry:
         where = f"{own}:{line}" if line else f"{own}: entry {index + 1}"
         if not isinstance(entry, dict):
             raise InputError("an entry is a mapping", where=where, hint="begin it with `- id: my-licence`")
-        values = {"label": entry.get("id", ""), "read": str(raw.get("read", "")), **entry, "family": own.stem}
         try:
-            license = License.model_validate(values)
+            license = _entry(raw, entry, own.stem)
         except ValidationError as error:
             first = error.errors()[0]
             names = ".".join(str(part) for part in first["loc"]) or "the entry"

@@ -51,17 +51,6 @@ class RepositorySource(Protocol):
     def get(self, name: str, kind: Kind) -> Repository | None: ...
 
 
-class ChainedSource:
-    """Several sources, asked in order."""
-
-    def __init__(self, sources: Iterable[RepositorySource]) -> None:
-        self._sources = tuple(sources)
-
-    def get(self, name: str, kind: Kind) -> Repository | None:
-        answers = (source.get(name, kind) for source in self._sources)
-        return next((repository for repository in answers if repository is not None), None)
-
-
 class FolderSource:
     """Repositories below a folder: ``owner/name``, ``owner--name``, ``datasets/owner/name``, or a hub cache's layout
     (``models--owner--name/snapshots/REVISION``)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from licensing.countries import EU
 
@@ -202,13 +202,33 @@ class License(_Data):
     model_names: tuple[str, ...] = Field(
         (), description="Names of models under the text, which models made from them carry; of a service: its own."
     )
-    recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
+    recognise: tuple[str, ...] = Field(
+        (),
+        description="Phrases that together are found only in a copy of the text, where `data/texts` has it not.",
+    )
     links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")
     endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")
     partners: tuple[str, ...] = Field((), description="Owners known in public to hold an agreement of their own.")
     termination: str | None = None
     remarks: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
+    sources: tuple[str, ...] = Field(
+        (), description="The first is where each fact of `copies` and `outputs` was read that names no other."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_source(cls, raw: Any) -> Any:
+        sources = raw.get("sources") if isinstance(raw, dict) else None
+        if not sources or not isinstance(sources, list):
+            return raw
+
+        def cited(value: Any) -> Any:
+            if isinstance(value, list):
+                return [cited(one) for one in value]
+            return {"source": sources[0], **value} if isinstance(value, dict) else value
+
+        parts = {part: raw[part] for part in ("copies", "outputs") if isinstance(raw.get(part), dict)}
+        return raw | {part: {name: cited(value) for name, value in facts.items()} for part, facts in parts.items()}
 
     @cached_property
     def owners(self) -> frozenset[str]:

@@ -12,8 +12,6 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingDependency
-
 _PLUGINS = {
     "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector", "discord": "DiscordBotTokenDetector",
     "github_token": "GitHubTokenDetector", "gitlab_token": "GitLabTokenDetector", "jwt": "JwtTokenDetector",
@@ -65,8 +63,6 @@ def listed_kinds(counts: Counter[str]) -> str | None:
 
 @lru_cache(maxsize=1)
 def _plugins() -> list[Any]:
-    try:
-        modules = {name: importlib.import_module(f"detect_secrets.plugins.{name}") for name in _PLUGINS}
-    except ModuleNotFoundError as error:
-        raise MissingDependency("detect-secrets is not installed", hint="pip install detect-secrets") from error
-    return [getattr(modules[name], kind)() for name, kind in _PLUGINS.items()]
+    return [
+        getattr(importlib.import_module(f"detect_secrets.plugins.{name}"), kind)() for name, kind in _PLUGINS.items()
+    ]

@@ -24,7 +24,7 @@ from licensing.errors import MissingDependency
 from licensing.expressions import spdx_id
 from licensing.lineage import Lineage
 from licensing.registry import Registry
-from licensing.rules.context import Dependency, build_context, declared_tag
+from licensing.rules.context import Dependency, build_context
 from licensing.schema import License
 
 _NAMESPACE = uuid.UUID("6f1f2f0e-5d0a-5b59-9d3b-2f0a4f1c7b12")  # of our document ids
@@ -59,8 +59,7 @@ class _Document:
         model, lineage = self._model, self._ctx.lineage
         kind = model.dataset_DatasetPackage if self._ctx.dataset else model.ai_AIPackage
         release = self._package(kind, "release", lineage.release, None)
-        tag = declared_tag(lineage)
-        if tag:
+        if tag := lineage.declared.tag:
             entry = self._ctx.declared
             self._license("hasDeclaredLicense", "release", tag, [entry] if entry else [])
         for index, dependency in enumerate(self._dependencies):

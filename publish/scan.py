@@ -62,10 +62,7 @@ class Leak:
 
 
 def scan(folder: Path, allow: Container[str] = ()) -> list[Leak]:
-    """Every finding in a folder, in order of path and line. ``allow``: matched texts, or places, that may ship.
-
-    Raises MissingDependency without detect-secrets.
-    """
+    """Every finding in a folder, in order of path and line. ``allow``: matched texts, or places, that may ship."""
     leaks: list[Leak] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -19,11 +19,9 @@ from licensing.provenance import ResolvedLineage, complete_lineage, resolve_line
 from licensing.registry import Registry, load_registry
 from licensing.render import audit_markdown, audit_table
 from licensing.repository import (
-    ChainedSource,
     FolderSource,
     Kind,
     Repository,
-    RepositorySource,
     hub_cache,
     read_folder,
 )
@@ -138,7 +136,7 @@ def read_target(
         lineage = load_lineage(path)
         if not cards:
             return ResolvedLineage(lineage), ()
-        return complete_lineage(lineage, ChainedSource([FolderSource(one) for one in cards]), registry), ()
+        return complete_lineage(lineage, [FolderSource(one) for one in cards], registry), ()
     if path.is_dir():
         if (path / "ledger.jsonl").is_file():
             from distill.release.audit import base_files
@@ -147,7 +145,9 @@ def read_target(
             lineage, recipe = run_lineage(path)
             revision = next((item.revision for item in lineage.inputs if item.role == "base"), None)
             return ResolvedLineage(lineage, upstream_files=base_files(recipe, revision)), recipe.release.allow
-        return resolve_lineage(_folder(path, name), ChainedSource(_local_sources(cards)), registry), ()
+        cache = hub_cache()
+        local = [*(FolderSource(one) for one in cards), *([cache] if cache else [])]
+        return resolve_lineage(_folder(path, name), local, registry), ()
     bare = target.removeprefix("datasets/")
     if not is_hub_id(bare) or "/" not in bare:
         raise InputError(
@@ -159,14 +159,7 @@ def read_target(
 
     with HubSource(endpoint) as hub:
         kind: Kind = "dataset" if bare != target else "model"
-        return resolve_lineage(
-            hub.target(bare, kind), ChainedSource([*(FolderSource(one) for one in cards), hub]), registry
-        ), ()
-
-
-def _local_sources(cards: Sequence[Path]) -> list[RepositorySource]:
-    cache = hub_cache()
-    return [*(FolderSource(one) for one in cards), *([cache] if cache else [])]
+        return resolve_lineage(hub.target(bare, kind), [*(FolderSource(one) for one in cards), hub], registry), ()
 
 
 def _folder(path: Path, name: str | None) -> Repository:

@@ -16,7 +16,7 @@ from licensing.audit import Audit, audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import write_text
 from licensing.license_files import (
-    UpstreamFiles,
+    LicenseFiles,
     copyright_lines,
     is_license_file,
     is_notice_file,
@@ -138,13 +138,13 @@ def _same_terms(one: str, other: str | None) -> bool:
     return resolve(one) is not None and same_license(one, other)
 
 
-def base_files(recipe: Recipe, revision: str | None) -> dict[str, UpstreamFiles]:
+def base_files(recipe: Recipe, revision: str | None) -> dict[str, LicenseFiles]:
     """Name of the base in the lineage -> notices in its folder. Nothing where the base came without its license files:
     it may have a NOTICE that was not fetched."""
     licenses, notices = (_texts(recipe, revision, is_named) for is_named in (is_license_file, is_notice_file))
     if base_path(recipe.student.base) is None and not (licenses or notices):
         return {}
-    files = UpstreamFiles("\n".join(notices) or None, copyright_lines("\n".join(licenses)))
+    files = LicenseFiles(notice="\n".join(notices) or None, copyrights=copyright_lines("\n".join(licenses)))
     return {public_name(recipe.student): files}
 
 

@@ -29,11 +29,11 @@ from distill.runs.stage import Reporter, in_megabytes
 from licensing.audit import Allowance, Audit, audit
 from licensing.card import read_metadata, split_card
 from licensing.errors import DistillError, MissingDependency, Refused
-from licensing.license_files import UpstreamFiles
+from licensing.license_files import LicenseFiles
 from licensing.lineage import load_lineage
 from licensing.provenance import resolve_lineage
 from licensing.registry import same_license
-from licensing.repository import ChainedSource, read_folder
+from licensing.repository import read_folder
 from licensing.safe_yaml import read_yaml
 from publish.chat_template import TEMPLATE_FILE, other_templates, render
 from publish.checksums import CHECKSUMS, SIGNED_PROVENANCE, compare, read_checksums
@@ -164,14 +164,14 @@ def _licenses(folder: Path) -> Check:
         raise Refused(f"audit.json is not an audit: {str(error).splitlines()[0]}") from error
     noticed = {f.input for f in before.findings if f.bare == "O-NOTICE"}
     not_read = {f.input for f in before.findings if f.bare == "W-NOTICE-NOT-SEEN"}
-    notice = UpstreamFiles(_text(folder / "NOTICE"))
+    notice = LicenseFiles(notice=_text(folder / "NOTICE"))
     upstream = {
-        item.id: notice if item.id in noticed else UpstreamFiles() for item in lineage.inputs if item.id not in not_read
+        item.id: notice if item.id in noticed else LicenseFiles() for item in lineage.inputs if item.id not in not_read
     }
     again = audit(lineage, before.policy, allow=allow, upstream_files=upstream)
     faults = [f"{code}: only in audit.json" for code in sorted(_codes(before) - _codes(again))]
     faults += [f"{code}: not in audit.json" for code in sorted(_codes(again) - _codes(before))]
-    resolved = resolve_lineage(read_folder(folder, lineage.release, lineage.kind), ChainedSource([]))
+    resolved = resolve_lineage(read_folder(folder, lineage.release, lineage.kind), ())
     folder_audit = audit(
         resolved.lineage, before.policy, license_files=resolved.license_files, upstream_files=upstream, allow=allow
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from licensing.expressions import is_expression, read_expression
-from licensing.license_files import LicenseFiles, UpstreamFiles
+from licensing.license_files import LicenseFiles
 from licensing.lineage import Change, Input, Lineage, changes_by_name
 from licensing.published_data import data_license, published_data
 from licensing.registry import Registry, builtin, fold
@@ -288,13 +288,6 @@ class Dependency:
     repository_license: License | None = None
     endpoint_terms: License | None = None
 
-    def of(self, item: Input) -> Dependency:
-        """The same for another input that says the same: what is resolved is not resolved again."""
-        _ = self.open_question, self.labels, self.terms, self.stated
-        other = object.__new__(Dependency)
-        other.__dict__.update(self.__dict__, input=item)
-        return other
-
     @cached_property
     def license(self) -> License | None:
         """The strictest license that may govern the artefact."""
@@ -410,7 +403,7 @@ class AuditContext:
     dependencies: tuple[Dependency, ...]
     registry: Registry
     license_files: LicenseFiles | None = None
-    upstream_files: Mapping[str, UpstreamFiles] = field(default_factory=dict)
+    upstream_files: Mapping[str, LicenseFiles] = field(default_factory=dict)
 
     @property
     def dataset(self) -> bool:
@@ -492,7 +485,7 @@ class AuditContext:
 
     @property
     def tag(self) -> str | None:
-        return declared_tag(self.lineage)
+        return self.lineage.declared.tag
 
     @cached_property
     def parsed_tag(self) -> ParsedLicense:
@@ -568,28 +561,20 @@ class AuditContext:
 _NOTHING = ParsedLicense()
 
 
-def declared_tag(lineage: Lineage) -> str | None:
-    """The tag that counts: `other` stands for `license_name`."""
-    declared = lineage.declared
-    other = not declared.license or declared.license.strip().casefold() == "other"
-    return declared.license_name if other else declared.license
-
-
 def build_context(
     lineage: Lineage,
     policy: Policy = "text",
     registry: Registry | None = None,
     license_files: LicenseFiles | None = None,
-    upstream_files: Mapping[str, UpstreamFiles] | None = None,
+    upstream_files: Mapping[str, LicenseFiles] | None = None,
 ) -> AuditContext:
     """Resolve every license field. Cost grows with the number of inputs; equal fields are parsed once."""
     registry = registry or builtin()
-    tag = declared_tag(lineage)
+    tag = lineage.declared.tag
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
-    alike: dict[tuple[object, ...], Dependency] = {}
     inputs = (*lineage.inputs, *_teachers_of_data(lineage, registry))
-    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in inputs)
+    dependencies = tuple(_dependency(item, registry, prefer) for item in inputs)
     return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_files or {})
 
 
@@ -613,10 +598,7 @@ def _teachers_of_data(lineage: Lineage, registry: Registry) -> Iterator[Input]:
                 yield Input(id=rows, role=teacher.role, licence=license, ran_by="third-party")
 
 
-def _dependency(
-    item: Input, registry: Registry, prefer: frozenset[str], alike: dict[tuple[object, ...], Dependency]
-) -> Dependency:
-    """``alike``: a dependency for every license field, repository and endpoint that was resolved before."""
+def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
     of_rows = item.role in ("data", "seed")
     registered = (data_license(item.id, registry) if of_rows else None) or registry.of_repository(item.id)
     if registered is None and item.licenses:  # rows that a model wrote may carry its name
@@ -629,18 +611,14 @@ def _dependency(
     parsed = parse_license(item.licenses, registry, prefer) if stated else ParsedLicense()
     owner = item.id.partition("/")[0].casefold() if parsed.shared else ""
     own = tuple(license for license in parsed.licenses if owner in license.owners)
-    key = (item.licence, item.role == "base", *(one and one.id for one in (registered, terms, settles, *own)))
-    resolved = alike.get(key)
-    if resolved is None:
-        if stated:
-            parsed = _at_repository(parsed, settles, own)
-        elif terms is not None:  # a service answered, so its terms are what was accepted
-            parsed = ParsedLicense((terms,), complete=terms.verified != "no")
-        elif registered is not None:  # `other` agrees with a vendor's text; else the license is not stated
-            agrees = bool(item.licenses and settles) and not registered.standard
-            parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=not agrees)
-        resolved = alike[key] = Dependency(item, parsed, registered, terms)
-    return resolved.of(item)
+    if stated:
+        parsed = _at_repository(parsed, settles, own)
+    elif terms is not None:  # a service answered, so its terms are what was accepted
+        parsed = ParsedLicense((terms,), complete=terms.verified != "no")
+    elif registered is not None:  # `other` agrees with a vendor's text; else the license is not stated
+        agrees = bool(item.licenses and settles) and not registered.standard
+        parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=not agrees)
+    return Dependency(item, parsed, registered, terms)
 
 
 def _at_repository(parsed: ParsedLicense, registered: License | None, own: tuple[License, ...]) -> ParsedLicense:

@@ -42,8 +42,7 @@ def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
     if ctx.root_labels & {license.label for license in ctx.denies}:
         return  # R2 reports a tag that denies what governs
     if ctx.declared is None:
-        tag = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
-        what = f'"{tag}" is not in the registry' if not ctx.tag_names else f'"{tag}" can mean several texts'
+        what = f'"{ctx.tag}" is not in the registry' if not ctx.tag_names else f'"{ctx.tag}" can mean several texts'
         names = ", ".join(license.id for license in ctx.tag_names)
         why = f"the declared license is not known: {what}"
         fix = f"write one of {names}" if names else "write an SPDX id or an id that `distill licences` lists"

@@ -10,24 +10,9 @@ from licensing.rules.context import AuditContext, Certainty, Dependency, Finding
 from licensing.schema import Fact, License
 
 
-class _Origin(NamedTuple):
-    """All that the duties of a license depend on beside its text: the same for very many inputs."""
-
-    owner: str
-    attributed: bool
-    excluded: str
-
-    @classmethod
-    def of(cls, license: License, dependency: Dependency) -> _Origin:
-        name, phrase = dependency.input.id, license.copies.attribution
-        excluded = (f"it gives no rights to parties in {', '.join(g.excluded)} ({g.scope})"
-                    for g in license.geography if g.reaches(name))  # fmt: skip
-        return cls(dependency.owner, phrase is not None and phrase.applies_to(name), "; ".join(excluded))
-
-
 class _Duty(NamedTuple):
-    """A duty of a license: its code, the clause, what it asks for, and how to meet it (`{input}`: the id of the input).
-    ``certainty``: where it is not that of the input's license; ``note`` ends the reason."""
+    """A duty of a license: its code, the clause, what it asks for, and how to meet it. ``certainty``: where it is not
+    that of the input's license; ``note`` ends the reason."""
 
     code: str
     cite: Fact
@@ -39,22 +24,22 @@ class _Duty(NamedTuple):
     def finding(self, license: License, dependency: Dependency, why: str) -> Finding:
         """``why``: how the material of ``license`` comes to be in the release."""
         reason = f"{why}; if you redistribute it, {license.name} asks you to {self.asks}"
-        fix = self.fix.replace("{input}", dependency.input.id)
         return finding(
-            self.code, reason, dependency=dependency, license=license, cite=self.cite, fix=fix,
+            self.code, reason, dependency=dependency, license=license, cite=self.cite, fix=self.fix,
             certainty=self.certainty, note=self.note,
         )  # fmt: skip
 
 
 def copy_duties(license: License, dependency: Dependency, why: str) -> list[Finding]:
     """Every duty that ``license`` puts on a model that holds weights under it. ``why``: how they come to be inside."""
-    duties = _duties(license, _Origin.of(license, dependency), weights=True)
-    return [duty.finding(license, dependency, why) for duty in duties]
+    return [duty.finding(license, dependency, why) for duty in _duties(license, dependency, weights=True)]
 
 
-def _duties(license: License, origin: _Origin, *, weights: bool) -> list[_Duty]:
+def _duties(license: License, dependency: Dependency, *, weights: bool) -> list[_Duty]:
     """Every duty that ``license`` puts on whoever redistributes its material. ``weights``: the release is a model."""
-    c, name, excluded = license.copies, license.label, origin.excluded
+    c, name, model = license.copies, license.label, dependency.input.id
+    regions = [f"parties in {', '.join(g.excluded)} ({g.scope})" for g in license.geography if g.reaches(model)]
+    excluded = "; ".join(f"it gives no rights to {region}" for region in regions)
     duties: list[_Duty] = []
 
     def duty(code: str, cite: Fact | None, text: str, fix: str) -> None:
@@ -71,12 +56,12 @@ def _duties(license: License, origin: _Origin, *, weights: bool) -> list[_Duty]:
         f"O-COPYRIGHT-NOTICE:{name}",
         c.copyright_notice,
         "keep its copyright line and permission notice",
-        "ship the upstream LICENSE of {input} with its copyright line",
+        f"ship the upstream LICENSE of {model} with its copyright line",
     )
     if c.notice is not None:
         line = f"put this line in NOTICE: {c.notice.text}" if c.notice.text else "ship the upstream's notice file"
         duty(f"O-NOTICE:{name}", c.notice, "ship a notice file", line)
-    if c.attribution is not None and origin.attributed:
+    if c.attribution is not None and c.attribution.applies_to(model):
         phrase = c.attribution.phrases[0]
         fix = f'show "{phrase}" on the card ({c.attribution.where})'
         duty(f"O-ATTR:{phrase}", c.attribution, "show a phrase", fix)
@@ -93,10 +78,10 @@ def _duties(license: License, origin: _Origin, *, weights: bool) -> list[_Duty]:
         "write a card that covers at least what the upstream card covers",
     )
     if weights:
-        fix = f"credit {origin.owner} on the card, with a link to the license"
-        duty(f"O-CREDIT:{origin.owner}", c.credit, "credit the licensor", fix)
+        fix = f"credit {dependency.owner} on the card, with a link to the license"
+        duty(f"O-CREDIT:{dependency.owner}", c.credit, "credit the licensor", fix)
     else:
-        fix = "name {input}, its creator, its license with a link, and your changes"
+        fix = f"name {model}, its creator, its license with a link, and your changes"
         duty("O-CREDIT-DATA", c.credit, "credit the licensor", fix)
     duty(f"O-PASS-AUP:{name}", c.use_policy, "pass on its use policy", "ship the use policy as a file, or link to it")
     duty(
@@ -120,19 +105,12 @@ def _duties(license: License, origin: _Origin, *, weights: bool) -> list[_Duty]:
 def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
     """R1: weights of a model and rows of a data set carry every duty of their license."""
     inside = "its rows are in the data set" if ctx.dataset else "its weights are in the release"
-    duties_of: dict[tuple[object, ...], list[tuple[License, _Duty]]] = {}
     for root in ctx.roots:
-        origins = tuple((license.id, _Origin.of(license, root)) for license in root.applying)
-        alike = root.shared and root.stated, *origins
-        if alike not in duties_of:
-            duties = [
-                [(license, duty) for duty in _duties(license, origin, weights=not ctx.dataset)]
-                for license, (_, origin) in zip(root.applying, origins, strict=True)
-            ]
-            duties_of[alike] = (
-                _of_shared_name(root, duties) if root.shared else list(itertools.chain.from_iterable(duties))
-            )
-        for license, duty in duties_of[alike]:
+        duties = [
+            [(license, duty) for duty in _duties(license, root, weights=not ctx.dataset)] for license in root.applying
+        ]
+        shared = root.shared and duties  # the texts of a shared name can all be terms of services
+        for license, duty in _of_shared_name(root, duties) if shared else itertools.chain.from_iterable(duties):
             yield duty.finding(license, root, inside)
     for root, license in ctx.root_licenses:
         yield from _upstream_notice(ctx, root, license, inside)

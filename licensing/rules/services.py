@@ -116,44 +116,26 @@ def r8_endpoints(ctx: AuditContext) -> Iterator[Finding]:
         if dependency.input.id in ctx.teachers_of_data:
             continue
         named = next((e for e in dependency.parsed.licenses if e.kind == "service"), None)
-        endpoint, date = dependency.input.endpoint, dependency.input.date
+        endpoint, there = dependency.input.endpoint, dependency.endpoint_terms
+        date, terms = dependency.input.date, dependency.terms
         if named is not None and endpoint is None and named.outputs.train != "unknown":
             why = "the same model behind another endpoint has other terms, and none is recorded"
             fix = f"write `endpoint:` and `date:` beside {dependency.input.id}"
             yield finding(f"W-TOS-ENDPOINT:{named.id}", why, dependency=dependency, fix=fix, level="held")
-        elif endpoint is not None and dependency.endpoint_terms is None and not is_private_address(endpoint):
+        elif endpoint is not None and there is None and not is_private_address(endpoint):
             why = f"the terms of {endpoint} are not in the registry"
             fix = "read them, and add them in a file of your own (`--licences FILE`)"
             code = f"W-TOS-ENDPOINT:{endpoint_host(endpoint)}"
             yield finding(code, why, dependency=dependency, fix=fix, level="held", blocks=True)
-        elif (
-            named is not None
-            and dependency.endpoint_terms is not None
-            and dependency.endpoint_terms.vendor != named.vendor
-        ):
-            why = f"{endpoint} answers under {dependency.endpoint_terms.name}, and the lineage names {named.name}"
-            fix = f"write `licence: {dependency.endpoint_terms.id}`, or the endpoint that was called"
+        elif named is not None and there is not None and there.vendor != named.vendor:
+            why = f"{endpoint} answers under {there.name}, and the lineage names {named.name}"
+            fix = f"write `licence: {there.id}`, or the endpoint that was called"
             yield finding(
-                f"W-TOS-ENDPOINT:{dependency.endpoint_terms.id}",
-                why,
-                dependency=dependency,
-                license=dependency.endpoint_terms,
-                fix=fix,
-                level="held",
+                f"W-TOS-ENDPOINT:{there.id}", why, dependency=dependency, license=there, fix=fix, level="held"
             )
-        if (
-            dependency.terms
-            and date
-            and dependency.terms.effective
-            and date[:10] < dependency.terms.effective[: len(date)]
-        ):
-            why = f"the rows are of {date}; this edition of the terms took effect on {dependency.terms.effective}"
+        if terms and date and terms.effective and date[:10] < terms.effective[: len(date)]:
+            why = f"the rows are of {date}; this edition of the terms took effect on {terms.effective}"
             fix = "name the edition that was in force on that day"
             yield finding(
-                f"W-TOS-ENDPOINT:{dependency.terms.id}",
-                why,
-                dependency=dependency,
-                license=dependency.terms,
-                fix=fix,
-                level="held",
+                f"W-TOS-ENDPOINT:{terms.id}", why, dependency=dependency, license=terms, fix=fix, level="held"
             )

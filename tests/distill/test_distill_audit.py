@@ -16,7 +16,7 @@ from distill.release.audit import base_files
 from distill.release.lineage import planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import Allowance, audit
-from licensing.license_files import UpstreamFiles
+from licensing.license_files import LicenseFiles
 from licensing.lineage import Lineage
 from licensing.registry import builtin
 from licensing.suggest import suggest
@@ -96,7 +96,7 @@ def test_licences_check_lists_what_has_to_be_read_again(distill) -> None:
 def test_licences_of_ones_own_are_known_to_the_audit_and_printed(distill, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(
-        "read: 2026-11\nentries:\n- id: house-1.0\n  name: The House Licence\n  kind: licence\n  verified: whole\n"
+        "read: 2026-11\nkind: licence\nentries:\n- id: house-1.0\n  name: The House Licence\n  verified: whole\n"
         "  commercial: yes\n  outputs: {train: yes, basis: express}\n"
     )
     base = [{"id": "house/base", "role": "base", "licence": "house-1.0"}]
@@ -356,13 +356,16 @@ def test_allowances_stand_in_the_catalogues_grammar() -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"LICENSE": "Copyright 2024 Acme\n", "NOTICE": "Acme"}, UpstreamFiles("Acme", ("Copyright 2024 Acme",))),
-        ({"LICENSE": "Apache License"}, UpstreamFiles()),
+        (
+            {"LICENSE": "Copyright 2024 Acme\n", "NOTICE": "Acme"},
+            LicenseFiles(notice="Acme", copyrights=("Copyright 2024 Acme",)),
+        ),
+        ({"LICENSE": "Apache License"}, LicenseFiles()),
         ({}, None),
     ],
 )  # fmt: skip
 def test_a_run_reads_the_notices_of_its_base_in_the_cache_of_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: UpstreamFiles | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: LicenseFiles | None
 ) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     snapshot = tmp_path / "models--acme--base" / "snapshots" / commit

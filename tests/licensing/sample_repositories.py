@@ -25,6 +25,6 @@ def put(root: Path, name: str, metadata: dict[str, Any] | None = None, prose: st
 def look(root: Path, release: str, kind: Literal["model", "dataset"] = "model") -> tuple[ResolvedLineage, Audit]:
     """The lineage of a repository below ``root``, and its audit."""
     folder = root / release if kind == "model" else root / "datasets" / release
-    resolved = resolve_lineage(read_folder(folder, release, kind), FolderSource(root))
+    resolved = resolve_lineage(read_folder(folder, release, kind), [FolderSource(root)])
     files, notices = resolved.license_files, resolved.upstream_files
     return resolved, audit(resolved.lineage, license_files=files, upstream_files=notices)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from licensing.audit import Allowance, audit, notice_text
+from licensing.bom import cyclonedx
 from licensing.errors import Refused
 from licensing.lineage import Lineage
 from licensing.render import audit_table
@@ -116,6 +117,13 @@ def test_an_unknown_declared_license_blocks(tag: str) -> None:
     result = audit(lineage(APACHE_BASE, tag=tag))
     assert result.blocked
     assert result.violations == ()
+
+
+def test_a_license_name_without_a_license_is_the_tag_everywhere() -> None:
+    given = lineage(APACHE_BASE, tag=None, declared={"license_name": "openrail"})
+    assert '"openrail" can mean several texts' in audit_table(audit(given))
+    [declared] = json.loads(cyclonedx(given, audit(given)))["metadata"]["component"]["licenses"]
+    assert declared["license"]["name"] == "openrail"
 
 
 def test_no_license_at_all_is_a_missing_tag_and_prose_alone_is_a_warning() -> None:

@@ -464,7 +464,7 @@ def test_a_suggestion_keeps_what_is_right_and_refuses_where_the_base_is_not_know
 def completed(root: Path, *inputs: dict[str, Any]) -> Audit:
     """The audit of a lineage file, completed from the repositories below ``root``."""
     raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": list(inputs)}
-    resolved = complete_lineage(Lineage.model_validate(raw), FolderSource(root))
+    resolved = complete_lineage(Lineage.model_validate(raw), [FolderSource(root)])
     return audit(resolved.lineage, upstream_files=resolved.upstream_files)
 
 
@@ -546,6 +546,13 @@ def test_a_repository_that_nobody_looked_at_is_never_established(tmp_path: Path)
         assert result.violations == (), repo
     put(tmp_path, "me/Tiny", {"license": "apache-2.0", "base_model": "Qwen/Qwen3-8B"}, LICENSE=APACHE)
     assert not look(tmp_path, "me/Tiny")[1].blocked
+
+
+@pytest.mark.parametrize(("role", "kind"), [("base", "model"), ("data", "dataset")])
+def test_a_name_that_terms_of_services_share_licenses_nothing_inside_a_release(role: str, kind: str) -> None:
+    result = audited({"id": "a/b", "role": role, "licence": "openai"}, kind=kind)
+    assert result.blocked
+    assert result.obligations == ()
 
 
 def test_a_shared_name_is_not_settled_by_a_repository_that_nobody_looked_at() -> None:

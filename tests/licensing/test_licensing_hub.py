@@ -36,7 +36,7 @@ def card(**metadata: object) -> str:
 
 def look(hub: LoopbackHub, name: str, kind: str = "model", deadline_s: float = 30) -> ResolvedLineage:
     with HubSource(hub.url, deadline_s=deadline_s) as source:
-        return resolve_lineage(source.target(name, kind), source)  # type: ignore[arg-type]
+        return resolve_lineage(source.target(name, kind), [source])  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from sample_repositories import look, put
 from sample_texts import APACHE
 
 from licensing.audit import audit, notice_text
-from licensing.license_files import UpstreamFiles, is_license_file, is_notice_file, is_policy_file
+from licensing.license_files import LicenseFiles, is_license_file, is_notice_file, is_policy_file
 from licensing.license_texts import license_text, release_license_files
 from licensing.lineage import Lineage
 from licensing.registry import builtin
@@ -142,7 +142,7 @@ def test_by_file_names_a_notice_file_meets_it_and_unknown_files_leave_it_open() 
 
     def codes(files: list[str] | None) -> set[str]:
         result = audit(
-            Lineage.model_validate(raw | {"files": files}), upstream_files={"acme/base": UpstreamFiles(UPSTREAM)}
+            Lineage.model_validate(raw | {"files": files}), upstream_files={"acme/base": LicenseFiles(notice=UPSTREAM)}
         )
         return {code for code in (*result.violations, *result.warnings) if "NOTICE" in code}
 
@@ -154,7 +154,7 @@ def test_by_file_names_a_notice_file_meets_it_and_unknown_files_leave_it_open() 
 def test_control_characters_of_an_upstream_notice_do_not_reach_the_written_one() -> None:
     inputs = [{"id": "acme/base", "role": "base", "licence": "apache-2.0"}]
     raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": inputs}
-    lineage, notices = Lineage.model_validate(raw), {"acme/base": UpstreamFiles("\x1b[2JAcme\x00\u202e Inc.\r\n")}
+    lineage, notices = Lineage.model_validate(raw), {"acme/base": LicenseFiles(notice="\x1b[2JAcme\x00\u202e Inc.\r\n")}
     text = notice_text(lineage, audit(lineage, upstream_files=notices), upstream_files=notices)
     assert "Acme Inc." in text
     assert all(char.isprintable() or char == "\n" for char in text)
@@ -177,7 +177,7 @@ def test_a_notice_that_nobody_looked_for_is_asked_for(entry: License) -> None:
     result = audit(lineage)
     assert asked & {*result.warnings, *result.obligations}
     if not entry.copies.keep_notice_file.known and entry.copies.notice is None:
-        result = audit(lineage, upstream_files={"somebody/base": UpstreamFiles()})
+        result = audit(lineage, upstream_files={"somebody/base": LicenseFiles()})
         assert not asked & {*result.warnings, *result.obligations}
 
 

@@ -11,7 +11,7 @@ from sample_repositories import look, put
 from sample_texts import model_license
 
 from licensing.audit import audit, notice_text
-from licensing.license_files import LicenseFiles, UpstreamFiles
+from licensing.license_files import LicenseFiles
 from licensing.lineage import Lineage
 from licensing.model_files import gguf_strings
 from licensing.provenance import complete_lineage
@@ -147,9 +147,10 @@ def test_a_lineage_file_is_completed_from_cards_along_the_bases_of_every_input(t
         {"id": "acme/teacher", "role": role, "licence": "mit", "ran_by": "releaser"},
     ]
     raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": inputs}
-    resolved = complete_lineage(Lineage.model_validate(raw), FolderSource(tmp_path))
+    resolved = complete_lineage(Lineage.model_validate(raw), [FolderSource(tmp_path)])
     assert resolved.lineage.inputs[1].licence == ("mit", "llama2")
-    assert resolved.upstream_files["acme/student"] == UpstreamFiles("Copyright Acme")
+    student = resolved.upstream_files["acme/student"]
+    assert (student.notice, student.conflict) == ("Copyright Acme", None)
     result = audit(resolved.lineage, upstream_files=resolved.upstream_files)
     assert "O-NOTICE:apache-2.0" in result.obligations
     assert result.verdict == "ambiguous" if role == "judge" else result.verdict != "clean"

@@ -6,12 +6,14 @@ import datetime as dt
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from licensing.license_texts import doubts, license_table, license_text
 from licensing.registry import DATA, builtin, resolve
+from licensing.safe_yaml import read_yaml
 from licensing.schema import Copies, Fact, License
 
 
@@ -54,6 +56,14 @@ def test_every_duty_of_the_schema_is_read_by_a_rule() -> None:
     code = "".join(path.read_text("utf-8") for path in (DATA.parent / "rules").glob("*.py"))
     code += (DATA.parent / "schema.py").read_text("utf-8")  # terms and strictness
     assert [name for name in Copies.model_fields if not re.search(rf"\.{name}\b", code)] == []
+
+
+@pytest.mark.parametrize("path", sorted(path for path in DATA.glob("*.yaml") if path.name != "README.yaml"))
+def test_what_the_entries_of_a_file_share_permits_nothing(path: Path) -> None:
+    raw, _ = read_yaml(path, "entries", "")
+    head = {key: raw[key] for key in raw.keys() - {"read", "entries", "kind", "vendor", "orgs", "covers"}}
+    unread = {"verified": "no", "osi_approved": False, "outputs": {"train": "unknown", "basis": "not-read"}}
+    assert head.items() <= unread.items()
 
 
 def test_a_key_that_the_schema_does_not_know_is_refused() -> None:
