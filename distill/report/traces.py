@@ -168,7 +168,7 @@ def _fate(row: Mapping[str, Any]) -> str:
     if row.get("kept"):
         return "kept"
     if row.get("drop_reason"):
-        return "dropped at " + row["drop_reason"].partition(":")[0]
+        return f"dropped at {row['drop_reason'].partition(':')[0]}"
     return "dropped" if "kept" in row else "not selected yet"
 
 
