@@ -58,12 +58,10 @@ def answer_key(identity: str, request: Request) -> str:
 class AnswerStore(Closing):
     """The answers and verdicts below ``folder``; a context manager, for one process at a time.
 
-    ``generated`` counts the answers added since it was opened. Raises MissingDependency where the disk is full, with
-    every whole line kept.
+    Raises MissingDependency where the disk is full, with every whole line kept.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.generated = 0
         self._offsets: dict[str, int] = {}
         self._log = AppendLog(folder / "answers.jsonl")
         for offset, line in self._log.scan():
@@ -96,4 +94,3 @@ class AnswerStore(Closing):
             "dtype": answer.dtype,
         }
         self._offsets[key] = self._log.append(json_line(row))
-        self.generated += 1
