@@ -8,7 +8,6 @@ over the suites (Holm, Scandinavian Journal of Statistics 6, 1979).
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -49,34 +48,12 @@ class SuiteResult:
         return self.report.comparisons[-1] if self.report.comparisons else None
 
 
-def evaluate_suites(
-    suites: Sequence[Suite],
-    models: Mapping[str, TeacherConfig],
-    config: EvaluationSettings,
-    verify: VerifyConfig,
-    progress: Reporter,
-    *,
-    answers: AnswerStore | None = None,
-    limit: int | None = None,
-) -> tuple[list[SuiteResult], dict[str, float]]:
-    """Score ``models`` on ``suites``, in this order; and the seconds that each model took for all of them: start of the
-    engine, answers that were not stored yet, verdicts.
-
-    ``limit``: at most so many problems of a suite, the same ones for all models (``subset`` with ``config.seed``).
-    Raises what ``Suite.problems`` and ``run_model`` raise.
-    """
-    questions = SuiteQuestions(suites, config.seed, limit)
-    seconds = {}
-    with Verifier(verify) as verifier:
-        for model, teacher in models.items():
-            started = time.monotonic()
-            questions.ask(model, teacher, config, verify, progress, answers=answers, verifier=verifier)
-            seconds[model] = round(time.monotonic() - started, 3)
-    return questions.results(), seconds
-
-
 class SuiteQuestions:
-    """The problems of ``suites`` and what models answered to them; arguments as of ``evaluate_suites``."""
+    """The problems of ``suites`` and what models answered to them.
+
+    ``limit``: at most so many problems of a suite, the same ones for all models (``subset`` with ``seed``). Raises what
+    ``Suite.problems`` and ``run_model`` raise.
+    """
 
     def __init__(self, suites: Sequence[Suite], seed: int, limit: int | None = None) -> None:
         self._suites = suites
