@@ -4,8 +4,7 @@ tables of the stages that are finished."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,74 +22,58 @@ _OPTIONAL = (
 _REPEAT = "remove the stage's folder and run it again"
 
 
-@dataclass(frozen=True)
-class TraceTables:
-    """Folders of the stages' tables; ``labels`` and ``selection`` are None where those stages are not finished."""
-
-    samples: Path
-    store: Path
-    verdicts: Path
-    labels: Path | None = None
-    selection: Path | None = None
-
-
-def trace_rows(tables: TraceTables) -> Callable[[], Iterator[dict[str, Any]]]:
-    """A function that begins the rows anew each time that it is called, in the order of the traces.
+def trace_rows(
+    samples: Path, store: Path, verdicts: Path, labels: Path | None = None, selection: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows in the order of the traces. Folders of the stages' tables; ``labels`` and ``selection`` are None where
+    those stages are not finished.
 
     A row has the fields of the problem (the user's columns as `extra`), of the sample (the text as `response`) and of
-    the verdict, `labels` (name -> value and reason), `kept` and `drop_reason`. It raises InputError, naming the file,
+    the verdict, `labels` (name -> value and reason), `kept` and `drop_reason`. Raises InputError, naming the file,
     where a table cannot be read or a text is missing.
     """
+    import duckdb
+    import pyarrow as pa
 
-    def rows() -> Iterator[dict[str, Any]]:
-        import duckdb
-        import pyarrow as pa
-
-        try:
-            yield from _joined(tables)
-        except (duckdb.Error, pa.ArrowInvalid, KeyError) as error:
-            raise InputError(f"a table is damaged: {error}", where=str(tables.verdicts.parent), hint=_REPEAT) from error
-
-    return rows
-
-
-def _joined(tables: TraceTables) -> Iterator[dict[str, Any]]:
-    with (
-        TraceSet(tables.samples, tables.store) as traces,
-        tempfile.TemporaryDirectory() as folder,
-        database(Path(folder)) as db,
-    ):
-        if not len(traces):
-            return
-        has_near = stage_views(db, traces, tables.verdicts, tables.labels)
-        tables_of = ["s", "v"]  # a row of a table is one column of the result
-        joins = "JOIN verdicts AS v ON v.request_id = s.request_id"
-        if tables.labels is not None:
-            tables_of += ["l", "ps"]
-            joins += " JOIN labels AS l ON l.request_id = s.request_id"
-            joins += " LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id"
+    tables = ["s", "v"]  # a row of a table is one column of the result
+    joins = "JOIN verdicts AS v ON v.request_id = s.request_id"
+    try:
+        with (
+            TraceSet(samples, store) as traces,
+            tempfile.TemporaryDirectory() as folder,
+            database(Path(folder)) as db,
+        ):
+            if not len(traces):
+                return
+            has_near = stage_views(db, traces, verdicts, labels)
+            if labels is not None:
+                tables += ["l", "ps"]
+                joins += " JOIN labels AS l ON l.request_id = s.request_id"
+                joins += " LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id"
             if has_near:
-                tables_of += ["np", "nt"]
+                tables += ["np", "nt"]
                 joins += " LEFT JOIN near_prompts AS np ON np.problem_id = s.problem_id"
                 joins += " LEFT JOIN near_traces AS nt ON nt.request_id = s.request_id"
-        if tables.selection is not None:
-            view(db, "selection", tables.selection / SELECTION)
-            tables_of.append("c")
-            joins += " JOIN selection AS c ON c.request_id = s.request_id"
-        query = f"SELECT {', '.join(tables_of)} FROM samples AS s {joins} ORDER BY s.file_row_number"
-        for columns in stream(db.sql(query)):
-            of = dict(zip(tables_of, columns, strict=True))
-            try:
-                trace = traces.trace(of["s"])
-            except KeyError as error:
-                what = f"the sample store has no row {error}"
-                raise InputError(what, where=str(tables.store), hint=_REPEAT) from error
-            row = _row(trace, of["v"])
-            if "l" in of:
-                row["labels"] = _labels(of["l"], of["ps"], {"prompt": of.get("np"), "trace": of.get("nt")})
-            if "c" in of:
-                row |= {name: of["c"][name] for name in ("kept", "drop_reason")}
-            yield row
+            if selection is not None:
+                view(db, "selection", selection / SELECTION)
+                tables.append("c")
+                joins += " JOIN selection AS c ON c.request_id = s.request_id"
+            query = f"SELECT {', '.join(tables)} FROM samples AS s {joins} ORDER BY s.file_row_number"
+            for columns in stream(db.sql(query)):
+                of = dict(zip(tables, columns, strict=True))
+                try:
+                    trace = traces.trace(of["s"])
+                except KeyError as error:
+                    what = f"the sample store has no row {error}"
+                    raise InputError(what, where=str(store), hint=_REPEAT) from error
+                row = _row(trace, of["v"])
+                if "l" in of:
+                    row["labels"] = _labels(of["l"], of["ps"], {"prompt": of.get("np"), "trace": of.get("nt")})
+                if "c" in of:
+                    row |= {name: of["c"][name] for name in ("kept", "drop_reason")}
+                yield row
+    except (duckdb.Error, pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"a table is damaged: {error}", where=str(verdicts.parent), hint=_REPEAT) from error
 
 
 def _row(trace: Trace, verdict: Mapping[str, Any]) -> dict[str, Any]:
