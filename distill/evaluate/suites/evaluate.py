@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from distill.config.recipe import EvaluationSettings
@@ -94,12 +94,18 @@ class SuiteQuestions:
             rows[model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
 
     def results(self) -> list[SuiteResult]:
-        """One a suite, with the scores of all models that were asked, in that order."""
+        """One a suite, with the scores of all models that were asked, in that order, and the p-values adjusted over the
+        suites."""
+        reports = [summarise(self._rows[suite.name], self._problems[suite.name]) for suite in self._suites]
+        adjusted = iter(holm([report.comparisons[-1].p for report in reports if report.comparisons]))
         results = []
-        for suite in self._suites:
-            problems, rows = self._problems[suite.name], self._rows[suite.name]
-            results.append(SuiteResult(suite, problems, rows, summarise(rows, problems)))
-        return _adjusted(results)
+        for suite, report in zip(self._suites, reports, strict=True):
+            if report.comparisons:
+                *others, last = report.comparisons
+                last = last.model_copy(update={"p_adjusted": float(f"{next(adjusted):.6g}")})
+                report = report.model_copy(update={"comparisons": (*others, last)})
+            results.append(SuiteResult(suite, self._problems[suite.name], self._rows[suite.name], report))
+        return results
 
 
 def find_trained_on(
@@ -144,18 +150,3 @@ def _thinks(teacher: TeacherConfig) -> bool:
     not known: engines that serve such models take the block out."""
     folder = base_path(teacher.model)
     return folder is None or read_base(folder).template_thinks
-
-
-def _adjusted(results: Sequence[SuiteResult]) -> list[SuiteResult]:
-    """With the p-values adjusted over the suites."""
-    pairs = [result.comparison for result in results]
-    adjusted = iter(holm([pair.p for pair in pairs if pair is not None]))
-    done = []
-    for result, pair in zip(results, pairs, strict=True):
-        if pair is None:
-            done.append(result)
-            continue
-        comparison = pair.model_copy(update={"p_adjusted": float(f"{next(adjusted):.6g}")})
-        report = result.report.model_copy(update={"comparisons": (*result.report.comparisons[:-1], comparison)})
-        done.append(replace(result, report=report))
-    return done
