@@ -37,6 +37,21 @@ Progress = Callable[[int, int], None]
 """Takes the bytes that are hashed, and those of all files."""
 
 
+class ByteCounter:
+    """Bytes of one step, counted by several threads; no more than ``total``, where some are read again."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress = total, progress
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self._done = min(self._done + number, self._total)
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+
+
 @dataclass(frozen=True)
 class Differences:
     """Files that do not match SHA256SUMS: other content, not there, not listed, and symbolic links. Sorted names."""
@@ -79,19 +94,12 @@ def file_digests(folder: Path, progress: Progress | None = None) -> dict[str, st
     Reads 256 KiB at a time, as many files at once as there are processors, the largest first.
     """
     sizes = {name: (folder / name).stat().st_size for name in _listed(folder)}
-    total, done = sum(sizes.values()), 0
-    lock = threading.Lock()
-
-    def hashed(number: int) -> None:
-        nonlocal done
-        with lock:
-            done += number
-            if progress is not None:
-                progress(done, total)
-
+    counter = ByteCounter(sum(sizes.values()), progress)
     by_size = sorted(sizes, key=lambda name: -sizes[name])
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # hashing releases the interpreter's lock
-        digests = dict(zip(by_size, threads.map(lambda name: _sha256(folder / name, hashed), by_size), strict=True))
+        digests = dict(
+            zip(by_size, threads.map(lambda name: _sha256(folder / name, counter.add), by_size), strict=True)
+        )
     return {name: digests[name] for name in sizes}
 
 

@@ -408,7 +408,6 @@ class DecontaminationFacts(Facts):
     overlapping: int = Field(ge=0, description="Prompts that overlap with a test set.")
     dropped: bool = Field(description="They are not in the data.")
     recall: dict[str, float | None] = Field(default_factory=dict)
-    false_positive_rate: float | None = None
 
 
 class DatasetFacts(OriginFacts):
@@ -428,7 +427,6 @@ class DatasetFacts(OriginFacts):
     persona_rows: int = Field(0, ge=0, description="Rows about the model's identity, beside the traces.")
     replayed_rows: int = Field(0, ge=0, description="The base's own answers to general prompts, beside the traces.")
     optional_columns: tuple[str, ...] = Field((), description="Names out of `OPTIONAL_COLUMNS`.")
-    shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")
 
 
 class QuantizedFile(Facts):

@@ -142,9 +142,8 @@ class Hub:
         self._secrets = [os.environ.get("HF_OIDC_ID_TOKEN")]
         with self._errors(None):
             self._secrets.append(get_token())
-        redact = _Redaction(self._redacted)
         for handler in logging.getLogger("huggingface_hub").handlers:
-            handler.addFilter(redact)
+            handler.addFilter(self._redact_record)
 
     def url(self, repo: Repo) -> str:
         return f"{self.endpoint}/{repo}"
@@ -463,6 +462,11 @@ class Hub:
             text = text.replace(secret, "<token>")
         return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?<query>", text)
 
+    def _redact_record(self, record: logging.LogRecord) -> bool:
+        """A filter of what the client logs, such as the address of a request that it repeats."""
+        record.msg, record.args = self._redacted(record.getMessage()), ()
+        return True
+
 
 _LOG_IN = "`hf auth login` with a token that may write, or HF_TOKEN: https://huggingface.co/settings/tokens"
 _OF_CI_JOB = "the repository HF_OIDC_RESOURCE has to exist, and to list this CI job as a Trusted Publisher"
@@ -479,18 +483,6 @@ _REFUSALS = {
     ),
     413: ("too large for the hub", "split the file: package writes weights and data in shards"),
 }
-
-
-class _Redaction(logging.Filter):
-    """Applies to what the client logs, such as the address of a request that it repeats."""
-
-    def __init__(self, redacted: Callable[[str], str]) -> None:
-        super().__init__()
-        self._of = redacted
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self._of(record.getMessage()), ()
-        return True
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

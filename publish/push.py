@@ -24,8 +24,8 @@ import tempfile
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 from packaging.version import InvalidVersion, Version
@@ -33,7 +33,7 @@ from packaging.version import InvalidVersion, Version
 from licensing.audit import Audit
 from licensing.card import read_card
 from licensing.errors import InputError, Refused
-from publish.checksums import CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE, compare, read_checksums
+from publish.checksums import CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE, ByteCounter, compare, read_checksums
 from publish.hub import Gate, Hub, LocalFile, Remote, RemoteFile, Repo, same_content
 from publish.scan import refuse_leaks, scan
 
@@ -181,7 +181,7 @@ def check_tag(tag: str) -> str:
 
 
 def _check_complete(folder: Path, progress: Progress) -> None:
-    differences = compare(folder, lambda done, total: progress(f"hash {folder.absolute().name}", done, total))
+    differences = compare(folder, partial(progress, f"hash {folder.absolute().name}"))
     if differences:
         lines = differences.lines()
         rest = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
@@ -460,7 +460,7 @@ def _commit(
 ) -> str:
     """The commit on ``revision`` that holds all files; ``head`` and ``remote``: its commit and files until now."""
     parts = _parts(_changes(plan.files, remote))
-    counter = _ByteCounter(f"upload {plan.repo.id}", sum(one.size for part in parts for one in part), progress)
+    counter = ByteCounter(sum(one.size for part in parts for one in part), partial(progress, f"upload {plan.repo.id}"))
     for number, part in enumerate(parts, 1):
         suffix = f" (part {number} of {len(parts)})" if len(parts) > 1 else ""
         head = hub.upload(
@@ -482,7 +482,7 @@ def _verify(upload: _Upload, hub: Hub, progress: Progress) -> None:
     remote = hub.files(repo, upload.commit)
     faults = [f"{name}: missing" for name in plan.files if name not in remote]
     faults += [f"{name}: not sent by this push" for name in remote if name not in plan.files and name != _HUBS_OWN]
-    counter = _ByteCounter(f"verify {repo.id}", sum(file.size for file in plan.files.values()), progress)
+    counter = ByteCounter(sum(file.size for file in plan.files.values()), partial(progress, f"verify {repo.id}"))
 
     def is_intact(name: str) -> bool:
         with tempfile.TemporaryDirectory(prefix="distill-push-") as temporary:
@@ -538,20 +538,6 @@ def _publish(repo: Repo, remote: Remote | None, hub: Hub, settings: Settings) ->
         hub.make_public(repo)
         private = False
     return private
-
-
-class _ByteCounter:
-    """Bytes of one step, counted by several threads."""
-
-    def __init__(self, step: str, total: int, progress: Progress) -> None:
-        self._step, self._total, self._progress = step, total, progress
-        self._done = 0
-        self._lock = Lock()
-
-    def add(self, number: int) -> None:
-        with self._lock:
-            self._done = min(self._done + number, self._total)  # a download that begins anew counts again
-            self._progress(self._step, self._done, self._total)
 
 
 def _sha256(path: Path) -> str:

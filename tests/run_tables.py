@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.report.trace_rows import TraceTables, trace_rows
+from distill.report.trace_rows import trace_rows
 from distill.runs.artefact import of_last_round
 from distill.runs.store import current_artefacts
 from distill.runs.tables import TrainingTables
@@ -25,4 +25,4 @@ def traces_of(run: Path) -> list[dict[str, Any]]:
     stages = current_artefacts(run)
     labels, selection = (stages[stage].path if stage in stages else None for stage in ("label", "curate"))
     verdicts = stages["verify"].path / VERDICTS
-    return list(trace_rows(TraceTables(stages["sample"].path, run / "store", verdicts, labels, selection))())
+    return list(trace_rows(stages["sample"].path, run / "store", verdicts, labels, selection))

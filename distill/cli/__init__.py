@@ -4,6 +4,6 @@ To change how results, errors and exit codes look, edit ``output.py``; progress 
 option that several commands share: ``options.py``; ``check``, ``run``, ``recipes``: ``run.py``; ``pair``: ``pair.py``;
 ``show``, ``report``: ``report.py``; ``verify``, ``decontaminate``: ``rows.py`` (their work: ``verify_file.py``,
 ``decontaminate_file.py``); ``eval``: ``evaluate.py``; ``merge``: ``merge.py``; ``push``: ``push.py``; ``audit``,
-``licences``: ``audit.py`` (its work: ``audit_target.py``); ``sign``, ``confirm``: ``confirm.py``. A new command is
+``licences``: ``audit.py`` (its targets: ``audit_target.py``); ``sign``, ``confirm``: ``confirm.py``. A new command is
 registered in ``app.py``.
 """

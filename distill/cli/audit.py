@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -70,24 +70,61 @@ def audit(
 
     Exit code 1 means that the release breaks one of them.
     """
-    from distill.cli.audit_target import allowances, audit_target
+    from pydantic_core import to_json
+
+    from distill.cli.audit_target import allowances, read_target
+    from licensing.audit import audit as audit_lineage
+    from licensing.bom import cyclonedx
+    from licensing.license_texts import release_license_files, write_license_files
+    from licensing.openness import openness, openness_summary, openness_table
+    from licensing.registry import load_registry
+    from licensing.render import audit_markdown, audit_table
+    from licensing.spdx import spdx_document
+    from licensing.suggest import suggest as suggest_license
 
     if as_json and form not in (None, "json"):
         raise InputError("--json and --format contradict each other", where="--format", hint="leave one of them out")
-    shape = "json" if as_json else form or "table"
-    page, result = audit_target(
-        target,
-        form=shape,
-        policy=policy,
-        licences=licences_file,
-        allow=allowances(allow or [], because or []),
-        cards=cards or [],
-        endpoint=endpoint,
-        name=name,
-        suggested=suggest,
-        notice=notice,
+    waived = allowances(allow or [], because or [])
+    registry = load_registry(licences_file)
+    resolved, waived_by_recipe = read_target(target, registry, cards=cards or [], endpoint=endpoint, name=name)
+    lineage, notices, allowed = resolved.lineage, resolved.upstream_files, (*waived_by_recipe, *waived)
+    result = audit_lineage(
+        lineage, policy, registry, license_files=resolved.license_files, upstream_files=notices, allow=allowed
     )
-    print_text(page if shape == "json" else page.rstrip("\n"))
+    unused = [one.code for one in waived if one not in result.allowed]
+    if unused:  # it would waive a later finding that nobody has looked at
+        raise InputError(
+            f"the audit has no finding {', '.join(unused)}",
+            where="--allow",
+            hint=f"blocking findings: {', '.join(result.blocked_by) or 'none'}",
+        )
+    proposal = suggest_license(lineage, policy, registry, allowed) if suggest else None
+    written = []
+    if notice:
+        files = release_license_files(lineage, result, resolved.license_texts, registry, notices)
+        written = write_license_files(files, notice)
+    how_open = openness(lineage, registry=registry)
+    if as_json or form == "json":
+        values: dict[str, Any] = {**result.to_dict(), "openness": how_open}
+        if not Path(target).is_file():  # a lineage file is the user's own
+            values["lineage"] = lineage.model_dump(mode="json", exclude_none=True)
+            values["notes"] = list(resolved.notes)
+        if proposal is not None:
+            values["suggestion"] = proposal.to_dict()
+        if written:
+            values["written"] = [str(path.resolve()) for path in written]
+        print_text(to_json(values, indent=2).decode())  # json's own writer takes three times as long
+    elif form == "cyclonedx":
+        print_text(cyclonedx(lineage, result, how_open, registry).rstrip("\n"))
+    elif form == "spdx":
+        print_text(spdx_document(lineage, registry).rstrip("\n"))
+    else:
+        sections = ["\n".join(["Notes", *(f"  {note}" for note in resolved.notes)])] if resolved.notes else []
+        sections += [proposal.text()] if proposal is not None else []
+        sections += ["\n".join(["Written", *(f"  {path}" for path in written)])] if written else []
+        sections.append(openness_summary(how_open) if form == "markdown" else openness_table(how_open))
+        page = audit_markdown if form == "markdown" else audit_table
+        print_text(page(result, *sections).rstrip("\n"))
     if result.violates:
         raise typer.Exit(Refused.exit_code)
 

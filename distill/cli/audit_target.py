@@ -1,23 +1,16 @@
-"""The targets of ``distill audit`` (lineage file, run, folder, repository of a hub) and its printed result."""
+"""The targets of ``distill audit``: lineage file, run, folder, repository of a hub."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic_core import to_json
-
-from licensing.audit import Allowance, Audit, audit
-from licensing.bom import cyclonedx
+from licensing.audit import Allowance
 from licensing.card import is_hub_id
 from licensing.errors import InputError
-from licensing.license_texts import release_license_files, write_license_files
 from licensing.lineage import load_lineage
-from licensing.openness import openness, openness_summary, openness_table
 from licensing.provenance import ResolvedLineage, complete_lineage, resolve_lineage
-from licensing.registry import Registry, load_registry
-from licensing.render import audit_markdown, audit_table
+from licensing.registry import Registry
 from licensing.repository import (
     FolderSource,
     Kind,
@@ -25,77 +18,7 @@ from licensing.repository import (
     hub_cache,
     read_folder,
 )
-from licensing.rules.context import Policy
 from licensing.safe_yaml import parse_yaml, printable
-from licensing.spdx import spdx_document
-from licensing.suggest import suggest
-
-Form = Literal["table", "json", "markdown", "cyclonedx", "spdx"]
-
-
-def audit_target(
-    target: str,
-    *,
-    form: Form = "table",
-    policy: Policy = "text",
-    licences: Path | None = None,
-    allow: Sequence[Allowance] = (),
-    cards: Sequence[Path] = (),
-    endpoint: str | None = None,
-    name: str | None = None,
-    suggested: bool = False,
-    notice: Path | None = None,
-) -> tuple[str, Audit]:
-    """Audit the target; returns the text to print and the result.
-
-    Raises InputError for a target that is none of the four, and for an allowance without a finding: it would waive a
-    later finding that nobody has looked at.
-    """
-    registry = load_registry(licences)
-    resolved, recipe_allow = read_target(target, registry, cards=cards, endpoint=endpoint, name=name)
-    notices = resolved.upstream_files
-    result = audit(
-        resolved.lineage,
-        policy,
-        registry,
-        license_files=resolved.license_files,
-        upstream_files=notices,
-        allow=(*recipe_allow, *allow),
-    )
-    unused = [one.code for one in allow if one not in result.allowed]
-    if unused:
-        codes = ", ".join(result.blocked_by) or "none"
-        raise InputError(
-            f"the audit has no finding {', '.join(unused)}",
-            where="--allow",
-            hint=f"blocking findings: {codes}",
-        )
-    proposal = suggest(resolved.lineage, policy, registry, (*recipe_allow, *allow)) if suggested else None
-    written = []
-    if notice:
-        files = release_license_files(resolved.lineage, result, resolved.license_texts, registry, notices)
-        written = write_license_files(files, notice)
-    openness_report = openness(resolved.lineage, registry=registry)
-    if form == "cyclonedx":
-        return cyclonedx(resolved.lineage, result, openness_report, registry), result
-    if form == "spdx":
-        return spdx_document(resolved.lineage, registry), result
-    if form == "json":
-        values: dict[str, Any] = {**result.to_dict(), "openness": openness_report}
-        if not Path(target).is_file():  # a lineage file is the user's own
-            values["lineage"] = resolved.lineage.model_dump(mode="json", exclude_none=True)
-            values["notes"] = list(resolved.notes)
-        if proposal is not None:
-            values["suggestion"] = proposal.to_dict()
-        if written:
-            values["written"] = [str(path.resolve()) for path in written]
-        return to_json(values, indent=2).decode(), result  # json's own writer takes three times as long
-    sections = ["\n".join(["Notes", *(f"  {note}" for note in resolved.notes)])] if resolved.notes else []
-    sections += [proposal.text()] if proposal is not None else []
-    sections += ["\n".join(["Written", *(f"  {path}" for path in written)])] if written else []
-    sections.append(openness_table(openness_report) if form == "table" else openness_summary(openness_report))
-    page = audit_markdown if form == "markdown" else audit_table
-    return page(result, *sections), result
 
 
 def allowances(codes: Sequence[str], reasons: Sequence[str]) -> tuple[Allowance, ...]:
@@ -123,9 +46,9 @@ def read_target(
     target: str,
     registry: Registry,
     *,
-    cards: Sequence[Path] = (),
-    endpoint: str | None = None,
-    name: str | None = None,
+    cards: Sequence[Path],
+    endpoint: str | None,
+    name: str | None,
 ) -> tuple[ResolvedLineage, tuple[Allowance, ...]]:
     """The lineage of a target, and the findings that a run's own recipe waives.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -157,13 +158,14 @@ def evaluate(
         raise InputError("no suite", where="--suite", hint="start with --suite side-effects")
     from distill.cli.progress import StageProgress
     from distill.evaluate.answers import AnswerStore
-    from distill.evaluate.suites.evaluate import evaluate_suites
+    from distill.evaluate.suites.evaluate import SuiteQuestions
     from distill.evaluate.suites.inspect_log import require_inspect, write_inspect_logs
     from distill.evaluate.suites.models import eval_model, eval_settings
     from distill.evaluate.suites.records import write_results
     from distill.evaluate.suites.suite import find_suites
     from licensing.files import disk_errors
     from synth.verify.config import VerifyConfig
+    from synth.verify.verifier import Verifier
 
     if inspect_log is not None:
         require_inspect("--inspect-log")
@@ -175,10 +177,14 @@ def evaluate(
     with disk_errors(folder), StageProgress() as progress:
         folder.mkdir(parents=True, exist_ok=True)
         report = progress.stage_begins("eval")
-        with AnswerStore(folder) as answers:
-            results, seconds = evaluate_suites(
-                suites, models, config, VerifyConfig(), report, answers=answers, limit=limit
-            )
+        questions = SuiteQuestions(suites, config.seed, limit)
+        seconds: dict[str, float] = {}
+        with AnswerStore(folder) as answers, Verifier(VerifyConfig()) as verifier:
+            for name, teacher in models.items():
+                started = time.monotonic()
+                questions.ask(name, teacher, config, VerifyConfig(), report, answers=answers, verifier=verifier)
+                seconds[name] = round(time.monotonic() - started, 3)  # engine, answers that were not stored, verdicts
+        results = questions.results()
         files = write_results(folder, results, config, models)
     if inspect_log is not None:
         with disk_errors(inspect_log):

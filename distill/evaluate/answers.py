@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from distill.runs.keys import fingerprint
+from licensing.closing import Closing
 from licensing.files import json_line
 from synth.problems.problem import canonical_json
-from synth.sampling.append_log import AppendLog, KeyIndex, key_of
+from synth.sampling.append_log import AppendLog
 from synth.section import key_dump
 from synth.teachers.config import TeacherConfig
 from synth.teachers.teacher import Completion, Request
@@ -56,35 +55,29 @@ def answer_key(identity: str, request: Request) -> str:
     return hashlib.sha256(request_json.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-class AnswerStore:
+class AnswerStore(Closing):
     """The answers and verdicts below ``folder``; a context manager, for one process at a time.
 
-    ``generated`` counts the answers added since it was opened. Raises MissingDependency where the disk is full, with
-    every whole line kept.
+    Raises MissingDependency where the disk is full, with every whole line kept.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.generated = 0
-        self._index, self._offsets = KeyIndex(), array("Q")
+        self._offsets: dict[str, int] = {}
         self._log = AppendLog(folder / "answers.jsonl")
         for offset, line in self._log.scan():
             if line.endswith(b"\n"):
-                self._enter(json.loads(line)["key"], offset)
+                self._offsets.setdefault(json.loads(line)["key"], offset)
         self.verdicts = VerdictStore(folder)
 
-    def __enter__(self) -> AnswerStore:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
         self._log.close()
         self.verdicts.close()
 
     def find(self, key: str, request_id: str) -> StoredAnswer | None:
         """The answer of that key as the completion of ``request_id``; None where there is none yet."""
-        number = self._index.find(key_of(key))
-        if number is None:
+        if key not in self._offsets:
             return None
-        row = json.loads(self._log.line(self._offsets[number]))
+        row = json.loads(self._log.line(self._offsets[key]))
         fields = (row[name] for name in ("text", "finish_reason", "prompt_tokens", "completion_tokens"))
         return StoredAnswer(Completion(request_id, *fields), row["engine"], row["dtype"])
 
@@ -100,9 +93,4 @@ class AnswerStore:
             "engine": answer.engine,
             "dtype": answer.dtype,
         }
-        self._enter(key, self._log.append(json_line(row)))
-        self.generated += 1
-
-    def _enter(self, key: str, offset: int) -> None:
-        if self._index.add(key_of(key)) == len(self._offsets):
-            self._offsets.append(offset)
+        self._offsets[key] = self._log.append(json_line(row))

@@ -18,6 +18,7 @@ from distill.config.recipe import EvaluateConfig, EvaluationSettings
 from distill.evaluate.answers import AnswerStore, StoredAnswer, answer_key, model_identity
 from distill.models.folder import base_path, cached, read_base
 from distill.runs.stage import Reporter
+from licensing.closing import Closing
 from licensing.errors import InputError, Refused
 from licensing.files import read_json
 from synth.problems.problem import Prompt, canonical_json
@@ -127,7 +128,7 @@ def check_sampling(config: EvaluationSettings, base: Path) -> None:
         model_sampling(config, folder_teacher(base, config))
 
 
-class OneEngine:
+class OneEngine(Closing):
     """The engine of the model that was asked last, which starts once for problems, suites and probes that follow each
     other. A context manager; another model's engine takes its place, since two may not fit a GPU."""
 
@@ -148,12 +149,6 @@ class OneEngine:
         if self._teacher is not None:
             self._teacher.close()
         self._teacher = None
-
-    def __enter__(self) -> OneEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def run_model(

@@ -61,8 +61,6 @@ def mean_interval(
     """95 % interval for the mean over the problems that these are drawn from. ``values``: one in 0..1 a problem, the
     mean of ``samples``. ``clusters``: the family of each problem. Raises ValueError for other values or lengths."""
     items = _values(values, "values")
-    if items.min() < 0 or items.max() > 1:
-        raise ValueError("values lie in 0..1")
     mean, families = float(items.mean()), _family_numbers(clusters, len(items))
     rare = items if mean <= 0.5 else 1 - items
     trials = len(items) * samples
@@ -104,12 +102,12 @@ class PairedDifference:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, clusters: Sequence[Hashable] | None = None) -> PairedDifference:
-    """b minus a on the same problems in the same order: (problems,) item means in 0..1, or (problems, samples)
-    verdicts, of which the means are taken. ``clusters``: the family of each problem, two or more families in all.
+    """b minus a on the same problems in the same order: (problems,) item means in 0..1.
 
-    Raises ValueError where the shapes do not fit, a value is no number in 0..1, or there is only one family.
+    ``clusters``: the family of each problem, two or more families in all. Raises ValueError where the shapes do
+    not fit, a value is no number in 0..1, or there is only one family.
     """
-    before, after = _item_means(a, "a"), _item_means(b, "b")
+    before, after = _values(a, "a"), _values(b, "b")
     if len(before) != len(after):
         raise ValueError(f"a has {len(before)} problems, b has {len(after)}: give the same ones in the same order")
     families = _family_numbers(clusters, len(before))
@@ -231,14 +229,8 @@ def _values(values: ArrayLike, name: str) -> Values:
     items = np.asarray(values, dtype=np.float64)
     if items.ndim != 1 or not len(items) or not np.isfinite(items).all():
         raise ValueError(f"{name}: one number for each of one or more problems")
-    return items
-
-
-def _item_means(values: ArrayLike, name: str) -> Values:
-    samples = np.asarray(values, dtype=np.float64)
-    items = _values(samples.mean(axis=1) if samples.ndim == 2 and samples.size else samples, name)
     if items.min() < 0 or items.max() > 1:
-        raise ValueError(f"{name}: values lie in 0..1")
+        raise ValueError(f"{name}: all lie in 0..1")
     return items
 
 

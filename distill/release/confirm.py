@@ -233,7 +233,7 @@ def _template(folder: Path) -> Check:
 
 
 def _load(folder: Path, engine: EngineName, host: ReleaseHost, begin: Begin) -> Check:
-    return Check(f"load {engine}", "ok", check_load(folder, engine, host, begin(f"load {engine}")).text())
+    return Check(f"load {engine}", "ok", check_load(folder, engine, host, begin(f"load {engine}")))
 
 
 def _evaluation(folder: Path, number: int, engine: EngineName | None, host: ReleaseHost, report: Reporter) -> Check:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distill.config.recipe import EvaluateConfig, LoraMethod, Recipe
 from distill.evaluate.suites.suite import find_suites
@@ -443,18 +443,19 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
 # --- evaluation --------------------------------------------------------------------------------------------------
 
 
-_COMPARISON = {"difference", "low", "high", "p", "p_adjusted", "minimum_detectable_effect", "items_to_detect"}
-_ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
-    STUDENT: "release",
-    FIRST_STUDENT: "earlier",
-    "student_before": "base",
-    "student_control": "control",
+_STUDENTS = {
+    "student_before": ("base", "base", ""),
+    STUDENT: ("release", "student (this release)", ""),
+    FIRST_STUDENT: ("earlier", "student of the first round", "-round-1"),
+    "student_control": ("control", "control student (unverified traces)", "-control"),
 }
+"""Model -> its role, its name for people, and what stands in its id behind that of the release (or of the base)."""
 
 
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
+    comparison = set(card.Comparison.model_fields) - {"a", "b"}
     return card.EvaluationFacts(
         benchmark=_benchmark(config.prompts),
         **_hub_source(config.prompts),
@@ -466,14 +467,14 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         sampling=config.model_dump(include={"num_samples", "max_new_tokens", "seed"}) | _sampling(facts.scores, config),
         **_card_scores(facts.scores, recipe),
         comparisons=tuple(
-            card.Comparison(a=names[pair.a], b=names[pair.b], **pair.model_dump(include=_COMPARISON))
+            card.Comparison(a=names[pair.a], b=names[pair.b], **pair.model_dump(include=comparison))
             for pair in facts.comparisons
         ),
         suites=tuple(
             card.SuiteChange(
                 before=effect.before.value,
                 after=effect.after.value,
-                **effect.model_dump(include=_COMPARISON | {"a", "b", "suite", "about", "n", "trained_on"}),
+                **effect.model_dump(include=set(card.SuiteChange.model_fields) - {"before", "after"}),
             )
             for effect in facts.side_effects
         ),
@@ -533,19 +534,12 @@ def _sampling(scores: Iterable[Score], config: EvaluateConfig) -> dict[str, floa
 
 def _scored_model(model: str, recipe: Recipe) -> dict[str, Any]:
     """Role and id of an evaluated model; of a teacher whether a service answered."""
-    role = _ROLES.get(model)
-    if role is None:
-        (teacher,) = _teachers_called(model, recipe)
-        served = isinstance(teacher, OpenAITeacher) and teacher.is_public
-        return {"role": "teacher", "id": teacher.public_id, "served": served}
-    name = recipe.release.name
-    ids = {
-        "release": name,
-        "earlier": f"{name}-round-1",
-        "base": recipe.student.public_id,
-        "control": f"{name}-control",
-    }
-    return {"role": role, "id": ids[role]}
+    if model in _STUDENTS:
+        role, _, ending = _STUDENTS[model]
+        return {"role": role, "id": recipe.student.public_id if role == "base" else recipe.release.name + ending}
+    (teacher,) = _teachers_called(model, recipe)
+    served = isinstance(teacher, OpenAITeacher) and teacher.is_public
+    return {"role": "teacher", "id": teacher.public_id, "served": served}
 
 
 def _teachers_called(model: str, recipe: Recipe) -> list[TeacherConfig]:
@@ -565,14 +559,8 @@ def _benchmark(prompts: PromptsConfig) -> str:
 
 def model_name(model: str, recipe: Recipe) -> str:
     """The name of an evaluated model for people."""
-    names = {
-        "student_before": "base",
-        "student_after": "student (this release)",
-        "student_round_1": "student of the first round",
-        "student_control": "control student (unverified traces)",
-    }
-    if model in names:
-        return names[model]
+    if model in _STUDENTS:
+        return _STUDENTS[model][1]
     teachers = _teachers_called(model, recipe)
     if len(teachers) == 1 and _is_base(teachers[0], recipe):
         how = " with worked examples" if teachers[0].examples else ""

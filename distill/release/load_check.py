@@ -7,7 +7,6 @@ themselves, the shortest ones; where none did (a random model), the limit is rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +36,6 @@ _POSITIONS = 4096
 _QUESTION = {"id": "load-check", "prompt": "What is 2 + 3?", "kind": "open", "source": "load check"}
 
 
-@dataclass(frozen=True)
-class LoadResult:
-    """What came of it. ``stopped``: of ``answers``; ``limit``: new tokens of each at most."""
-
-    engine: str
-    answers: int
-    stopped: int
-    stop_token: str
-    limit: int
-
-    def text(self) -> str:
-        ended = f"{self.stopped} of {self.answers} answers end on a stop token ({self.stop_token})"
-        within = f"within {self.limit} tokens"
-        return f"{self.engine}: {ended} {within}" + ("" if self.stopped else ", and no recorded answer does")
-
-
 def load_engines(folder: Path) -> list[EngineName]:
     """transformers, and the engine of the evaluation: vLLM does not run every model on every machine."""
     try:
@@ -62,8 +45,8 @@ def load_engines(folder: Path) -> list[EngineName]:
     return ["transformers", "vllm"] if score is not None and score.engine.startswith("vllm") else ["transformers"]
 
 
-def check_load(folder: Path, engine: EngineName, host: ReleaseHost, report: Reporter) -> LoadResult:
-    """Load the folder with ``engine`` in a clean process and let it answer.
+def check_load(folder: Path, engine: EngineName, host: ReleaseHost, report: Reporter) -> str:
+    """Load the folder with ``engine`` in a clean process and let it answer; returns what came of it, in one line.
 
     Raises Refused where it does not load or never stops, InputError where a part of the folder is damaged,
     MissingDependency without the engine.
@@ -90,7 +73,8 @@ def check_load(folder: Path, engine: EngineName, host: ReleaseHost, report: Repo
             "were recorded as ending sooner",
             where=str(folder),
         )
-    return LoadResult(rows[0]["engine"], len(rows), stopped, base.turn_end, limit)
+    ended = f"{stopped} of {len(rows)} answers end on a stop token ({base.turn_end}) within {limit} tokens"
+    return f"{rows[0]['engine']}: {ended}{'' if stopped else ', and no recorded answer does'}"
 
 
 def _within_memory(settings: EvaluateConfig, base: BaseFolder, tokens: int) -> EvaluateConfig:

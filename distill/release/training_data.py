@@ -114,7 +114,7 @@ def write_data_set(
     documents = {"LICENSE": license} if recipe.release.data_license in (None, recipe.release.license) else {}
     documents |= _license_files(recipe, lineage, result, license)
     notice = documents["NOTICE"]
-    data = redaction.value(data_facts(recipe, facts, stages, result, notice, shards).model_dump())
+    data = redaction.value(data_facts(recipe, facts, stages, result, notice).model_dump())
     documents["audit.json"] = result.to_json() + "\n"
     files = (*shards, *documents, "README.md")
     lineage = lineage.model_copy(update={"files": tuple(sorted(files))})
@@ -129,7 +129,6 @@ def data_facts(
     stages: ReleaseStages,
     result: Audit,
     notice: str,
-    shards: list[str],
 ) -> card.DatasetFacts:
     """The facts on the card of the data set: those of the release, and what curation and training counted."""
     curated = stages.data.path
@@ -164,13 +163,11 @@ def data_facts(
             overlapping=overlap["contaminated"],
             dropped=recipe.curate.filters.contaminated,
             recall=overlap["recall"],
-            false_positive_rate=overlap["false_positive_rate"],
         )
         if overlap.get("items")
         else None,
         near_duplicates=_near(read_json(curated / "near_duplicates.json")),
         optional_columns=optional_columns(recipe, stages),
-        shards=tuple(shards),
     )
 
 

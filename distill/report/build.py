@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from distill.check.preview import PreviewRow, trained_rows
 from distill.config.recipe import StudentConfig
 from distill.report.page import markdown, write_page
 from distill.report.summary import sections
-from distill.report.trace_rows import TraceTables, trace_rows
-from distill.report.traces import MOST_TRACES, TraceCounts, pack_traces
+from distill.report.trace_rows import trace_rows
+from distill.report.traces import MOST_TRACES, Rows, TraceCounts, pack_traces
 from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError
@@ -67,8 +68,8 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=out) as chunks:
             counted: TraceCounts | None = None
             index = ""
-            if (tables := _tables(run, of_last_round(artefacts))) is not None:
-                counted, index = pack_traces(trace_rows(tables), chunks, most)
+            if (rows := _rows(run, of_last_round(artefacts))) is not None:
+                counted, index = pack_traces(rows, chunks, most)
             content = sections(recipe, artefacts, counted, _trained_rows(run, recipe, artefacts))
             title = f"{recipe['name']} ({run.resolve().name})"
             description = recipe.get("description") or ""
@@ -91,10 +92,10 @@ def _trained_rows(run: Path, recipe: Mapping[str, Any], artefacts: Mapping[str, 
     return trained_rows(run, artefacts, student, _TRAINED_ROWS)
 
 
-def _tables(run: Path, artefacts: Mapping[str, Artefact[Any]]) -> TraceTables | None:
-    """The tables of the finished stages; None before verify is finished."""
+def _rows(run: Path, artefacts: Mapping[str, Artefact[Any]]) -> Rows | None:
+    """The traces with what the finished stages say of them; None before verify is finished."""
     if "sample" not in artefacts or "verify" not in artefacts:
         return None
     labels, selection = (artefacts[stage].path if stage in artefacts else None for stage in ("label", "curate"))
     verdicts = artefacts["verify"].path / VERDICTS
-    return TraceTables(artefacts["sample"].path, run / "store", verdicts, labels, selection if labels else None)
+    return partial(trace_rows, artefacts["sample"].path, run / "store", verdicts, labels, selection if labels else None)

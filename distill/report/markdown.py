@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+# assets/text.js has the same
+_HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,4 @@ def visible(text: str) -> str:
 
     So a name cannot reorder the text around it, and the page is valid UTF-8.
     """
-    return "".join(f"[U+{ord(c):04X}]" if _hidden(ord(c)) else c for c in text)
-
-
-def _hidden(code: int) -> bool:
-    if code < 0x20:
-        return code not in (0x09, 0x0A, 0x0D)
-    return (
-        0x7F <= code < 0xA0
-        or code in (0x061C, 0x200E, 0x200F)
-        or 0x202A <= code <= 0x202E
-        or 0x2066 <= code <= 0x2069
-        or 0xD800 <= code <= 0xDFFF
-    )
+    return _HIDDEN.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)

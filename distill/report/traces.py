@@ -11,15 +11,15 @@ part looks like the whole; the last problem drawn may lose samples. Counts and h
 from __future__ import annotations
 
 import base64
-import collections
 import gzip
 import hashlib
 import json
-import math
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
+
+from licensing.files import json_line
 
 MOST_TRACES = 50_000
 MOST_BYTES = 256 * 2**20  # of text in one page: what a browser tab holds in comfort
@@ -36,8 +36,6 @@ class TraceCounts:
     shown: int = 0
     problems: int = 0
     shown_problems: int = 0
-    labelled: bool = False
-    verdicts: collections.Counter[str] = field(default_factory=collections.Counter)
     lengths: dict[str, list[int]] = field(default_factory=dict)
     """By verdict, rows a bin: ``EDGES[i] <= completion tokens < EDGES[i + 1]``, the last bin open."""
     without_length: int = 0
@@ -93,7 +91,7 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
             buffered_bytes = 0
 
     for line, row in _lines(trace_rows):
-        problem = _text(row.get("prompt_id", row.get("id")))
+        problem = row["prompt_id"]
         rate = rates.setdefault(problem, [0, 0])
         if row.get("verdict") is not None:
             rate[1] += 1
@@ -105,15 +103,13 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
         used += len(line)
         buffered_bytes += len(line)
         chunk.append(line)
-        columns["verdict"].add(_text(row.get("verdict") or "none"))
-        columns["source"].add(_text(row.get("source") or "unknown"))
+        columns["verdict"].add(row.get("verdict") or "none")
+        columns["source"].add(row.get("source") or "unknown")
         columns["problem"].add(problem)
         columns["drop_reason"].add(_fate(row))
         sample.append(_number(row.get("sample_index")))
         tokens.append(_number(row.get("completion_tokens")))
-        row_tags = _tags(row.get("labels"), tags)
-        counted.labelled |= bool(row_tags)
-        tag_rows.append(row_tags)
+        tag_rows.append(_tags(row.get("labels") or {}, tags))
         if buffered_bytes >= CHUNK_BYTES:
             flush()
     flush()
@@ -132,28 +128,17 @@ def _lines(trace_rows: Rows) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
     """Each row as the line that the browser reads, and as it is. NaN and infinity, which JSON has not, become null."""
     for row in trace_rows():
         try:
-            line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+            line = json_line(row)
         except ValueError:
-            line = json.dumps(_finite(row), ensure_ascii=False)
-        try:
-            yield line.encode(), row
-        except UnicodeEncodeError:  # half a surrogate pair: written as its escape
-            yield json.dumps(json.loads(line)).encode(), row
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+            line = json_line(json.loads(json.dumps(row), parse_constant=lambda _: None))
+        yield line.rstrip(b"\n"), row
 
 
 def _draw(trace_rows: Rows, most: int) -> set[str] | None:
     """The problems whose traces are shown; None where all are."""
     sizes: dict[str, list[int]] = {}
     for line, row in _lines(trace_rows):
-        size = sizes.setdefault(_text(row.get("prompt_id", row.get("id"))), [0, 0])
+        size = sizes.setdefault(row["prompt_id"], [0, 0])
         size[0] += 1
         size[1] += len(line)
     if sum(size[0] for size in sizes.values()) <= most and sum(size[1] for size in sizes.values()) <= MOST_BYTES:
@@ -170,13 +155,11 @@ def _draw(trace_rows: Rows, most: int) -> set[str] | None:
 
 def _count(counted: TraceCounts, row: Mapping[str, Any]) -> None:
     counted.total += 1
-    verdict = _text(row.get("verdict") or "none")
-    counted.verdicts[verdict] += 1
     length = _number(row.get("completion_tokens"))
     if length < 0:
         counted.without_length += 1
         return
-    bins = counted.lengths.setdefault(verdict, [0] * len(EDGES))
+    bins = counted.lengths.setdefault(row["verdict"] or "none", [0] * len(EDGES))
     bins[max(at for at, edge in enumerate(EDGES) if edge <= length)] += 1
 
 
@@ -185,30 +168,23 @@ def _fate(row: Mapping[str, Any]) -> str:
     if row.get("kept"):
         return "kept"
     if row.get("drop_reason"):
-        return "dropped at " + _text(row["drop_reason"]).partition(":")[0]
+        return f"dropped at {row['drop_reason'].partition(':')[0]}"
     return "dropped" if "kept" in row else "not selected yet"
 
 
-def _tags(labels: Any, tags: _Names) -> list[int]:
+def _tags(labels: Mapping[str, Mapping[str, Any]], tags: _Names) -> list[int]:
     """What of a trace's labels can be filtered: what is true, and short texts. Numbers are shown with the trace."""
     names: list[str] = []
-    if isinstance(labels, dict):
-        for name, label in labels.items():
-            value = label.get("value") if isinstance(label, dict) else label
-            if value is True:
-                names.append(_text(name))
-            elif isinstance(value, str) and 0 < len(value) <= 60:
-                names.append(f"{_text(name)}: {value}")
-            elif isinstance(value, dict):  # the language of prompt, think block and answer
-                parts = ((part, item) for part, item in value.items() if isinstance(item, str) and len(item) <= 60)
-                names += [f"{_text(name)} of {part}: {item}" for part, item in parts]
-            elif isinstance(value, list):
-                names += [f"{_text(name)}: {item}" for item in value if isinstance(item, str) and len(item) <= 60]
+    for name, label in labels.items():
+        value = label["value"]
+        if value is True:
+            names.append(name)
+        elif isinstance(value, str) and 0 < len(value) <= 60:
+            names.append(f"{name}: {value}")
+        elif isinstance(value, dict):  # the language of prompt, think block and answer
+            parts = ((part, item) for part, item in value.items() if isinstance(item, str) and len(item) <= 60)
+            names += [f"{name} of {part}: {item}" for part, item in parts]
     return [tags.number(name) for name in names if name in tags.numbers or len(tags.numbers) < _MOST_TAGS]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _number(value: Any) -> int:

@@ -42,5 +42,5 @@ class Package(ReleaseStages, Stage[PackageFacts]):
             )
         folder = ctx.out / facts.folder
         with ReleaseHost() as host:
-            loads = [check_load(folder, engine, host, ctx.progress).text() for engine in load_engines(folder)]
+            loads = [check_load(folder, engine, host, ctx.progress) for engine in load_engines(folder)]
         return facts.model_copy(update={"loads": tuple(loads)})

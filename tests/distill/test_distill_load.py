@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -139,9 +140,8 @@ def test_a_model_that_never_stops_although_its_answers_were_recorded_as_ending_i
 @pytest.mark.slow
 def test_a_model_without_recorded_answers_is_loaded_and_the_limit_reported(host: ReleaseHost, release: Path) -> None:
     without_items(release)
-    loaded = check_load(release, "transformers", host, silent)
-    assert (loaded.answers, loaded.limit, loaded.stop_token) == (1, 32, "<|im_end|>")
-    assert loaded.engine.startswith("transformers ")
+    text = check_load(release, "transformers", host, silent)
+    assert re.match(r"transformers \S+: [01] of 1 answers end on a stop token \(<\|im_end\|>\) within 32 tokens", text)
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_a_host_that_is_killed_is_started_again(host: ReleaseHost, release: Path
     first = host_process()
     first.kill()
     first.wait(60)
-    assert check_load(release, "transformers", host, silent).answers == 1
+    assert " of 1 answers " in check_load(release, "transformers", host, silent)
     assert host_process() != first
 
 

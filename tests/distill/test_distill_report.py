@@ -109,10 +109,11 @@ def test_text_beyond_what_a_tab_holds_is_left_out_too(tmp_path: Path, monkeypatc
 
 def test_what_is_no_json_number_reaches_the_page_as_null() -> None:
     out = io.StringIO()
-    pack_traces(lambda: iter([{"id": "a", "deep": [{"score": math.nan}]}, {"id": "b", "response": "NaN"}]), out)
+    rows = [{"prompt_id": "a", "deep": [{"score": math.nan}]}, {"prompt_id": "b", "response": "NaN"}]
+    pack_traces(lambda: iter(rows), out)
     assert [json.loads(line) for line in unpack(out.getvalue()).split("\n")] == [
-        {"id": "a", "deep": [{"score": None}]},
-        {"id": "b", "response": "NaN"},
+        {"prompt_id": "a", "deep": [{"score": None}]},
+        {"prompt_id": "b", "response": "NaN"},
     ]
 
 

@@ -227,7 +227,7 @@ def test_a_permutation_of_few_signs_is_the_share_of_all_patterns() -> None:
 def test_p_is_never_zero() -> None:
     assert paired_difference([0] * 400, [1] * 400).p == pytest.approx(2 / 2**400)
     assert paired_difference([0] * 4000, [1] * 4000).p > 0
-    assert paired_difference([[0, 0]] * 400, [[1, 1], [1, 0]] * 200).p == 1 / 10_000
+    assert paired_difference([0] * 400, [1, 0.5] * 200).p == 1 / 10_000
 
 
 # --- several comparisons, several samples, bad input -------------------------------------------------------------

@@ -153,7 +153,6 @@ FULL = DatasetFacts(
     notice=("Built with big.",),
     limitations=("Only sums.",),
     code_revision="abc",
-    shards=("train-00000-of-00001.parquet",),
 )  # fmt: skip
 
 
@@ -196,7 +195,7 @@ def test_rows_that_training_left_out_are_not_said_to_be_trained_on() -> None:
 
 def test_missing_facts_are_left_out_and_hostile_text_stays_text() -> None:
     bare = DatasetFacts(
-        name="a | b\n# c <script>", license=LicenseFacts(id="mit", hub_tag="mit"), rows=0, problems=0, shards=(),
+        name="a | b\n# c <script>", license=LicenseFacts(id="mit", hub_tag="mit"), rows=0, problems=0,
         groups={"source": (Group(name="x | y\n---", rows=1),)},
     )  # fmt: skip
     card = data_card(bare)

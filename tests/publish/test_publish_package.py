@@ -209,7 +209,7 @@ def test_a_data_set_is_a_release_of_its_own(tmp_path: Path) -> None:
     (shards / "train-00000-of-00001.parquet").write_bytes(b"PAR1 and so on")
     facts = DatasetFacts(
         name="owner/tiny-traces", license=LicenseFacts(id="mit", hub_tag="mit"), rows=2, problems=1,
-        shards=("train-00000-of-00001.parquet",), length_edges=(0, 64), length_counts=(1, 1),
+        length_edges=(0, 64), length_counts=(1, 1),
     )  # fmt: skip
     for name in ("one", "two"):
         build_data_release(facts, shards, tmp_path / name, {"lineage.yaml": "a: 1\n", "LICENSE": "MIT\n"})

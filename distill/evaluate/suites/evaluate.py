@@ -8,11 +8,10 @@ over the suites (Holm, Scandinavian Journal of Statistics 6, 1979).
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from distill.config.recipe import EvaluationSettings
@@ -49,34 +48,12 @@ class SuiteResult:
         return self.report.comparisons[-1] if self.report.comparisons else None
 
 
-def evaluate_suites(
-    suites: Sequence[Suite],
-    models: Mapping[str, TeacherConfig],
-    config: EvaluationSettings,
-    verify: VerifyConfig,
-    progress: Reporter,
-    *,
-    answers: AnswerStore | None = None,
-    limit: int | None = None,
-) -> tuple[list[SuiteResult], dict[str, float]]:
-    """Score ``models`` on ``suites``, in this order; and the seconds that each model took for all of them: start of the
-    engine, answers that were not stored yet, verdicts.
-
-    ``limit``: at most so many problems of a suite, the same ones for all models (``subset`` with ``config.seed``).
-    Raises what ``Suite.problems`` and ``run_model`` raise.
-    """
-    questions = SuiteQuestions(suites, config.seed, limit)
-    seconds = {}
-    with Verifier(verify) as verifier:
-        for model, teacher in models.items():
-            started = time.monotonic()
-            questions.ask(model, teacher, config, verify, progress, answers=answers, verifier=verifier)
-            seconds[model] = round(time.monotonic() - started, 3)
-    return questions.results(), seconds
-
-
 class SuiteQuestions:
-    """The problems of ``suites`` and what models answered to them; arguments as of ``evaluate_suites``."""
+    """The problems of ``suites`` and what models answered to them.
+
+    ``limit``: at most so many problems of a suite, the same ones for all models (``subset`` with ``seed``). Raises what
+    ``Suite.problems`` and ``run_model`` raise.
+    """
 
     def __init__(self, suites: Sequence[Suite], seed: int, limit: int | None = None) -> None:
         self._suites = suites
@@ -117,12 +94,18 @@ class SuiteQuestions:
             rows[model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
 
     def results(self) -> list[SuiteResult]:
-        """One a suite, with the scores of all models that were asked, in that order."""
+        """One a suite, with the scores of all models that were asked, in that order, and the p-values adjusted over the
+        suites."""
+        reports = [summarise(self._rows[suite.name], self._problems[suite.name]) for suite in self._suites]
+        adjusted = iter(holm([report.comparisons[-1].p for report in reports if report.comparisons]))
         results = []
-        for suite in self._suites:
-            problems, rows = self._problems[suite.name], self._rows[suite.name]
-            results.append(SuiteResult(suite, problems, rows, summarise(rows, problems)))
-        return _adjusted(results)
+        for suite, report in zip(self._suites, reports, strict=True):
+            if report.comparisons:
+                *others, last = report.comparisons
+                last = last.model_copy(update={"p_adjusted": float(f"{next(adjusted):.6g}")})
+                report = report.model_copy(update={"comparisons": (*others, last)})
+            results.append(SuiteResult(suite, self._problems[suite.name], self._rows[suite.name], report))
+        return results
 
 
 def find_trained_on(
@@ -167,18 +150,3 @@ def _thinks(teacher: TeacherConfig) -> bool:
     not known: engines that serve such models take the block out."""
     folder = base_path(teacher.model)
     return folder is None or read_base(folder).template_thinks
-
-
-def _adjusted(results: Sequence[SuiteResult]) -> list[SuiteResult]:
-    """With the p-values adjusted over the suites."""
-    pairs = [result.comparison for result in results]
-    adjusted = iter(holm([pair.p for pair in pairs if pair is not None]))
-    done = []
-    for result, pair in zip(results, pairs, strict=True):
-        if pair is None:
-            done.append(result)
-            continue
-        comparison = pair.model_copy(update={"p_adjusted": float(f"{next(adjusted):.6g}")})
-        report = result.report.model_copy(update={"comparisons": (*result.report.comparisons[:-1], comparison)})
-        done.append(replace(result, report=report))
-    return done

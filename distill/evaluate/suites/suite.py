@@ -40,15 +40,8 @@ SIDE_EFFECTS = {
     "chat-format": "plain conversation; correct: it stops at a stop token, without think tags, markers and loops",
     "long-context": "one of four codes in a text of 250 to 2,000 words",
 }
-"""The suites of the package: what training on reasoning is known to cost elsewhere. Name -> what it measures."""
-
-_FILES = {
-    "instruction-following": "instructions.jsonl",
-    "refusal-harmful": "harmful.jsonl",
-    "refusal-harmless": "harmless.jsonl",
-    "knowledge": "knowledge.jsonl",
-    "chat-format": "chat.jsonl",
-}
+"""The suites of the package: what training on reasoning is known to cost elsewhere. Name, also of the file in data/ ->
+what it measures."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +120,11 @@ def subset(problems: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
 
 
 def _suite(name: str) -> Suite:
-    if name in _FILES:
-        path = str(_DATA / _FILES[name])
-        own = JsonlPrompts(path=path, source="distill-release", license="apache-2.0")
-        return Suite(name, SIDE_EFFECTS[name], own)
     if name == "long-context":
         return Suite(name, SIDE_EFFECTS[name], None, LENGTHS)
+    if name in SIDE_EFFECTS:
+        own = JsonlPrompts(path=str(_DATA / f"{name}.jsonl"), source="distill-release", license="apache-2.0")
+        return Suite(name, SIDE_EFFECTS[name], own)
     if name.startswith(_LONG):
         words = name.removeprefix(_LONG)
         if not words.isdigit() or not 100 <= int(words) <= 1_000_000:

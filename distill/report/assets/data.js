@@ -11,14 +11,6 @@ async function unpack(element) {
   return new Response(stream).text();
 }
 
-function readRow(line) {
-  try {
-    return JSON.parse(line);
-  } catch (error) {
-    return { response: line, reason: `this row could not be read: ${error.message}` };
-  }
-}
-
 // Rows of the newest chunks stay unpacked; a chunk is some hundred kilobytes.
 class Traces {
   constructor(index) {
@@ -56,7 +48,7 @@ class Traces {
         await parsed;
         element = document.getElementById(`chunk-${number}`);
       }
-      rows = (await unpack(element)).split("\n").map(readRow);
+      rows = (await unpack(element)).split("\n").map((line) => JSON.parse(line));
     }
     this.kept.set(number, rows);
     if (this.kept.size > 8) this.kept.delete(this.kept.keys().next().value);
@@ -90,8 +82,8 @@ class Traces {
 }
 
 function searched(row) {
-  const asked = (Array.isArray(row.messages) ? row.messages : []).map((message) => plain(message && message.content));
-  return [...asked, plain(row.prompt), plain(row.response), plain(row.answer), plain(row.drop_reason)].join("\n");
+  const asked = row.messages.map((message) => plain(message.content));
+  return [...asked, plain(row.response), plain(row.answer), plain(row.drop_reason)].join("\n");
 }
 
 function plain(value) {

@@ -3,7 +3,7 @@
 const MOST_FORMULAS = 400;
 const MOST_FORMULA = 4000; // characters; a longer one is no formula
 
-// The twin of `visible` in report_text.py: what reorders text, controls, and halves of characters are shown as codes.
+// The twin of `visible` in markdown.py: what reorders text, controls, and halves of characters are shown as codes.
 // eslint-disable-next-line no-control-regex
 const HIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
 

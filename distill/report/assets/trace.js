@@ -1,6 +1,6 @@
 // One trace, or the samples of one problem side by side, as nodes.
 
-const SHOWN = new Set(["id", "prompt_id", "messages", "prompt", "response", "answer", "verdict", "extracted", "score", "reason",
+const SHOWN = new Set(["id", "prompt_id", "messages", "response", "answer", "verdict", "extracted", "score", "reason",
   "finish_reason", "completion_tokens", "prompt_tokens", "model", "engine", "source", "license", "labels", "kept", "drop_reason",
   "sample_index", "kind", "error"]);
 const MOST_SIDE_BY_SIDE = 16;
@@ -48,9 +48,8 @@ function responseNodes(row, math) {
 }
 
 function promptNodes(row, math) {
-  const messages = Array.isArray(row.messages) ? row.messages : [{ role: "user", content: row.prompt }];
-  return messages.flatMap((message) => [
-    make("p", plain(message && message.role), "role"), textBox(plain(message && message.content), math),
+  return row.messages.flatMap((message) => [
+    make("p", plain(message.role), "role"), textBox(plain(message.content), math),
   ]);
 }
 
@@ -64,23 +63,17 @@ function labelTable(labels) {
     head.append(cell);
   }
   const body = make("tbody");
-  const pairs = Array.isArray(labels) ? labels.map((name) => [plain(name), true]) : Object.entries(labels);
-  for (const [name, label] of pairs) {
-    const whole = label !== null && typeof label === "object" && "value" in label;
+  for (const [name, label] of Object.entries(labels)) {
     const line = make("tr");
     const first = make("th", name);
     first.scope = "row";
-    line.append(first, make("td", plain(whole ? label.value : label)), make("td", whole ? plain(label.reason) : ""));
+    line.append(first, make("td", plain(label.value)), make("td", plain(label.reason)));
     body.append(line);
   }
   const header = make("thead");
   header.append(head);
   table.append(header, body);
   return table;
-}
-
-function hasLabels(row) {
-  return row.labels !== null && typeof row.labels === "object" && Object.keys(row.labels).length > 0;
 }
 
 function verdictFacts(row) {
@@ -98,7 +91,7 @@ function traceNodes(row, math) {
     titled("Prompt", ...promptNodes(row, math)),
     titled("Response", ...responseNodes(row, math)),
   ];
-  if (hasLabels(row)) nodes.push(titled("Labels and their reasons", labelTable(row.labels)));
+  if (row.labels) nodes.push(titled("Labels and their reasons", labelTable(row.labels)));
   nodes.push(titled("Where it comes from", factList([
     ["Source", row.source], ["Licence", row.license], ["Kind", row.kind], ["Model", row.model], ["Engine", row.engine],
     ["Prompt tokens", row.prompt_tokens],
