@@ -27,7 +27,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom, binomtest
+import scipy  # scipy.stats is loaded where it is used: half a second of every worker of the tests
 
 from distill.evaluate.statistics import LEVEL, mean_interval, paired_difference
 
@@ -91,7 +91,7 @@ class Outcome:
 def wilson_coverage(n: int, p: float) -> float:
     """Exact coverage of Wilson's interval, which ``mean_interval`` is for one sample a problem."""
     covered = [low <= p <= high for low, high in _wilson(n)]
-    return float(binom.pmf(np.arange(n + 1), n, p)[covered].sum())
+    return float(scipy.stats.binom.pmf(np.arange(n + 1), n, p)[covered].sum())
 
 
 def attainable_coverage(probabilities: Any) -> float:
@@ -108,12 +108,12 @@ def _attainable(measured: Iterable[float]) -> float:
 
 
 def _of_binomial(cell: Families) -> float:
-    return attainable_coverage(binom.pmf(np.arange(cell.n + 1), cell.n, cell.p))
+    return attainable_coverage(scipy.stats.binom.pmf(np.arange(cell.n + 1), cell.n, cell.p))
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Wilson's interval as scipy has it, for ``successes`` of ``n`` trials."""
-    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import evalsig.inference as evalsig
 import numpy as np
 import pytest
+import scipy  # scipy.stats is loaded where it is used: half a second of every worker
 from bench.interval_coverage import (
     Families,
     Pairs,
@@ -21,7 +21,6 @@ from bench.interval_coverage import (
     wilson_coverage,
     wilson_interval,
 )
-from scipy import stats
 
 from distill.evaluate.statistics import (
     holm,
@@ -54,7 +53,7 @@ def test_no_success_is_not_a_score_of_exactly_zero() -> None:
 
 @pytest.mark.parametrize(("n", "p"), [(50, 0.005), (50, 0.02), (150, 0.005)])
 def test_where_few_successes_are_expected_the_interval_of_a_score_covers_as_nearly_as_any(n: int, p: float) -> None:
-    attainable = attainable_coverage(stats.binom.pmf(np.arange(n + 1), n, p))
+    attainable = attainable_coverage(scipy.stats.binom.pmf(np.arange(n + 1), n, p))
     assert wilson_coverage(n, p) == pytest.approx(attainable, abs=1e-12)
     assert (n > 50) == (0.93 <= attainable <= 0.97)
 
@@ -126,11 +125,18 @@ def test_two_models_that_solve_nothing_may_differ() -> None:
 # --- the same numbers as other tools -----------------------------------------------------------------------------
 
 
+def evalsig() -> Any:
+    """It imports scipy.stats, too."""
+    import evalsig.inference
+
+    return evalsig.inference
+
+
 @pytest.mark.parametrize("n", [40, 400])
 def test_mcnemar_agrees_with_evalsig(n: int) -> None:
     a, b = rows(n)
     ours = paired_difference(a, b)
-    theirs = evalsig.mcnemar_test(a, b, exact_threshold=10**6)
+    theirs = evalsig().mcnemar_test(a, b, exact_threshold=10**6)
     assert ours.test == "McNemar, exact"
     assert (ours.p, ours.difference) == (pytest.approx(theirs.p_value), pytest.approx(theirs.delta))
     # theirs is the Wald interval without the two added problems: the same to the order of 1 / n
@@ -191,9 +197,9 @@ def test_pass_at_k_agrees_with_nemo_evaluator() -> None:
 def test_several_samples_agree_with_evalsig_and_scipy() -> None:
     draw = np.random.default_rng(5)
     a, b = draw.binomial(4, 0.4, 200) / 4, draw.binomial(4, 0.47, 200) / 4
-    ours, theirs = paired_difference(a, b), evalsig.paired_permutation_test(a, b)
+    ours, theirs = paired_difference(a, b), evalsig().paired_permutation_test(a, b)
     assert ours.p == pytest.approx(theirs.p_value, abs=0.02)  # two draws of 10,000 signs
-    t = stats.ttest_rel(b, a).confidence_interval()
+    t = scipy.stats.ttest_rel(b, a).confidence_interval()
     assert (ours.low, ours.high) == (pytest.approx(t.low, abs=0.01), pytest.approx(t.high, abs=0.01))
 
 
@@ -203,7 +209,7 @@ def test_families_agree_with_the_cluster_bootstrap_of_evalsig() -> None:
     shift = draw.normal(0.1, 0.3, 60)[family]
     a, b = (draw.random(480) < 0.4).astype(float), (draw.random(480) < np.clip(0.4 + shift, 0, 1)).astype(float)
     ours = paired_difference(a, b, list(family))
-    theirs = evalsig.cluster_bootstrap_ci(a, b, family, n_resamples=2000)
+    theirs = evalsig().cluster_bootstrap_ci(a, b, family, n_resamples=2000)
     assert ours.clusters == theirs.n_clusters == 60
     assert (ours.low, ours.high) == (pytest.approx(theirs.ci[0], abs=0.02), pytest.approx(theirs.ci[1], abs=0.02))
     assert ours.high - ours.low > 1.3 * (paired_difference(a, b).high - paired_difference(a, b).low)
@@ -211,7 +217,7 @@ def test_families_agree_with_the_cluster_bootstrap_of_evalsig() -> None:
 
 def test_the_minimum_detectable_effect_agrees_with_evalsig_and_is_found_in_80_percent() -> None:
     effect = minimum_detectable_effect(0.5, 200)
-    assert effect == pytest.approx(evalsig.mde(0.5, 200).mde)
+    assert effect == pytest.approx(evalsig().mde(0.5, 200).mde)
     pairs = Pairs(n=200, gained=(0.25 + effect) / 2, lost=(0.25 - effect) / 2)  # sd of the differences about 0.5
     assert paired_coverage(pairs, 400, seed=4).rejected == pytest.approx(0.8, abs=0.07)
 
