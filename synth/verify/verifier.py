@@ -24,7 +24,7 @@ from synth.reasoning import split_row, tags_of
 from synth.sandbox.sandbox import Sandbox, choose
 from synth.verify import choice, code, format_check, math
 from synth.verify.verdict import Verdict
-from synth.worker_pool import Call, CallFailed, CallTimeout, Slot, WorkerPool
+from synth.worker_pool import CallFailed, CallTimeout, Slot, WorkerPool
 
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.problems.problem import Prompt
@@ -167,12 +167,12 @@ class Verifier(Closing):
         task = job.get("task")
         prepare = (f"{module}:prepare", task if isinstance(task, str) else None)
         try:
-            reply = slot.call(Call(f"{module}:serve", request, timeout_s, (prepare,)))
+            value, seconds = slot.call(f"{module}:serve", request, timeout_s, (prepare,))
         except CallTimeout:
             return Verdict("timeout", reason=f"no verdict within {timeout_s:g} s of CPU time", seconds=timeout_s)
         except CallFailed as err:
             return Verdict("error", reason=f"the verifier failed: {err}", seconds=err.seconds)
-        return replace(Verdict(**reply.value), seconds=reply.seconds)
+        return replace(Verdict(**value), seconds=seconds)
 
 
 _MODULES = {"math": "synth.verify.math", "reasoning_gym": "synth.verify.reasoning_gym"}  # what a worker calls
