@@ -429,8 +429,7 @@ class Expressions(Quantities):
                             *self._tokens[self._at + 1 :]]  # fmt: skip
         elif token is END or not (self._starts_factor() or token.text == "-"):
             raise Malformed("a command without its argument")
-        value = self._atom()
-        return value
+        return self._atom()
 
     def _sqrt(self) -> Value:
         index: Value = Number(Fraction(2))
