@@ -65,8 +65,6 @@ class Expressions(Quantities):
             if sign in ("\\pm", "\\mp"):
                 term = Operation("pm" if sign == "\\pm" else "mp", (term,))
             terms.append(negated(term, sign == "-"))
-            if self._next().text not in ("+", "-", "\\pm", "\\mp"):
-                break
             if self._next().text == "+" and self._next(1) is END:
                 raise Unreadable("a sum without its last term")
         return terms[0] if len(terms) == 1 else Operation("+", tuple(map(operand, terms)))
