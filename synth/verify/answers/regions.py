@@ -50,8 +50,6 @@ def variable(value: Value) -> str | None:
             names = {name for part in parts if (name := variable(part)) is not None}
         case Operation(name=operation, args=args) if operation in _SETS:
             names = {name for arg in args if (name := variable(arg)) is not None}
-        case _:
-            return None
     return names.pop() if len(names) == 1 else ("" if names else None)
 
 

@@ -329,7 +329,7 @@ class Expressions(Quantities):
         for _ in range(2):
             if self._next().text == "_" and base is None:
                 self._at += 1
-                base = self._atom() if name in ("log", "\\log") else Symbol(self._raw())
+                base = self._atom() if name == "log" else Symbol(self._raw())
             elif self._next().text == "^" and power is None:
                 self._at += 1
                 sign = self._take("-")
@@ -373,8 +373,6 @@ class Expressions(Quantities):
         match name:
             case "\\frac":
                 return self._frac()
-            case "\\sqrt":
-                return self._sqrt()
             case "\\binom":
                 return Operation("binom", (self._argument(), self._argument()))
             case "\\sum" | "\\prod" | "\\int" | "\\iint" | "\\oint":
