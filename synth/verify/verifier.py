@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from licensing.closing import Closing
 from synth.reasoning import split_row, tags_of
-from synth.sandbox.sandbox import Sandbox, choose
+from synth.sandbox.sandbox import choose
 from synth.verify import choice, code, format_check, math
 from synth.verify.verdict import Verdict
 from synth.worker_pool import CallFailed, CallTimeout, Slot, WorkerPool
@@ -156,11 +156,9 @@ class Verifier(Closing):
         return len(request), answer
 
     def _run_code(self, slot: Slot, job: Job, _: str) -> Verdict:
-        sandbox = slot.keep("sandbox", self._sandbox)
-        return code.serve(sandbox, job, self._config.code)
-
-    def _sandbox(self) -> Sandbox:
-        return code.open_sandbox(self._config.code.sandbox, self._config.code.packages)
+        config = self._config.code
+        sandbox = slot.keep("sandbox", lambda: code.open_sandbox(config.sandbox, config.packages))
+        return code.serve(sandbox, job, config)
 
     def _run_call(self, slot: Slot, job: Job, request: str) -> Verdict:
         module, timeout_s = _MODULES[job["kind"]], self._config.timeout_s

@@ -518,7 +518,7 @@ def _lists(g: Value, a: Value) -> bool:
         items.bracket == ""
         and len(set(items.parts)) > 1
         and all(map(_is_plain, items.parts))
-        and _all_equal(items.parts)
+        and all(_agree(items.parts[0], part) for part in items.parts[1:])
     ):
         return same(items.parts[0], other)  # 1/2 or 0.5
     return items.bracket == "" and _letters(items, other)
@@ -570,10 +570,6 @@ def _on_axes(parts: Sequence[Value]) -> Operation:
     """``(2, 3)`` as ``2i + 3j``."""
     axes = [Symbol(name) for name in "ijk"]
     return Operation("+", tuple(Operation("*", pair) for pair in zip(parts, axes, strict=False)))
-
-
-def _all_equal(parts: Sequence[Value]) -> bool:
-    return all(_agree(parts[0], part) for part in parts[1:])
 
 
 def _letters(items: Items, other: Value) -> bool:
@@ -702,14 +698,11 @@ def _function(value: Value) -> Expression | None:
     """Pieces as one expression; None where a condition is words."""
     if not isinstance(value, Cases):
         return value if isinstance(value, Expression) else None
-    if not all(when is None or is_region(when) or _is_equation(when) for _, when in value.rows):
-        return None
+    for _, when in value.rows:
+        if not (when is None or is_region(when) or (isinstance(when, Relation) and set(when.marks) == {"="})):
+            return None
     rows = sorted(value.rows, key=lambda row: row[1] is None)
     return Operation("cases", tuple(part for row in rows for part in row if part is not None))
-
-
-def _is_equation(value: Value) -> bool:
-    return isinstance(value, Relation) and set(value.marks) == {"="}
 
 
 def _same_piece(one: tuple[Value, Value | None], two: tuple[Value, Value | None]) -> bool:

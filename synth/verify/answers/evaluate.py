@@ -88,7 +88,12 @@ def evaluate(node: Value, env: Env) -> Any:
         case Symbol(name=name):
             return _symbol(name, env)
         case Operation(name=name, args=args):
-            return _operation(name, args, env)
+            _spend(40)  # about what an operation costs beside its digits
+            if name in ("sum", "prod"):
+                return _series(name, args, env)
+            if name == "cases":
+                return _cases(args, env)
+            return _apply(name, [evaluate(arg, env) for arg in args])
         case Items(bracket=bracket, parts=parts):
             return _digest(f"items {bracket}", [evaluate(part, env) for part in parts])
         case Relation(sides=sides, marks=marks):
@@ -142,15 +147,6 @@ def _checked(value: Any) -> Any:
     if part and not mp.isinf(part) and abs(mp.mag(part)) > MAX_LOG2:
         raise TooLarge
     return value.real if isinstance(value, mp.mpc) and value.imag == 0 else value
-
-
-def _operation(name: str, args: tuple[Value, ...], env: Env) -> Any:
-    _spend(40)  # about what an operation costs beside its digits
-    if name in ("sum", "prod"):
-        return _series(name, args, env)
-    if name == "cases":
-        return _cases(args, env)
-    return _apply(name, [evaluate(arg, env) for arg in args])
 
 
 def _apply(name: str, values: list[Any]) -> Any:
