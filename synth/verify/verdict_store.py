@@ -61,6 +61,8 @@ class VerdictBasis:
         fields = {name: problem.get(name) for name in _PROBLEM_KEYS}
         if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins
             fields |= {"messages": problem.get("messages"), "packages": self._packages}
+            if problem.get("preamble"):  # rows without one keep the bases that they had before it counted
+                fields["preamble"] = problem["preamble"]
         if problem.get("kind") == "constraints":
             fields |= {name: problem.get(name) for name in _OF_CONSTRAINTS}
         basis = canonical_json([self._rules, fields, think_open, think_close])
