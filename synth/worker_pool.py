@@ -39,7 +39,6 @@ import types
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Protocol, TypeVar
 
@@ -72,31 +71,6 @@ class CallFailed(Exception):
     def __init__(self, reason: str, seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.seconds = seconds
-
-
-@dataclass(frozen=True)
-class Reply:
-    """`value` is what the function returned; `seconds` is the wall time of the call alone, without any start."""
-
-    value: Any
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Call:
-    """``function`` ("package.module:name") is called in a process with ``request``, and returns JSON data.
-
-    ``prepare`` names functions and their argument, each called once in a process before the clock of its first call
-    starts: imports, warm parsers.
-    """
-
-    function: str
-    request: str
-    """JSON text."""
-    timeout_s: float | None
-    """Seconds of CPU time of the process, so that the load of a machine makes no difference. A call that waits ends
-    after `WALL_PER_CPU` times as many seconds of wall time."""
-    prepare: tuple[tuple[str, str | None], ...] = ()
 
 
 class WorkerPool(Closing):
@@ -182,29 +156,36 @@ class Slot:
         self._pending: Future[Any] | None = None
         self._lock = threading.Lock()
 
-    def call(self, call: Call) -> Reply:
-        """Call the function in the process of this thread, which starts where there is none.
+    def call(
+        self, function: str, request: str, timeout_s: float | None, prepare: tuple[tuple[str, str | None], ...] = ()
+    ) -> tuple[Any, float]:
+        """(what the function returned, JSON data; wall seconds of the call alone). ``function`` ("package.module:name")
+        is called with ``request``, JSON text, in the process of this thread, which starts where there is none.
+
+        timeout_s: seconds of CPU time of the process, so that the load of a machine makes no difference. A call that
+        waits ends after `WALL_PER_CPU` times as many seconds of wall time. prepare: functions and their argument, each
+        called once in a process before the clock of its first call starts: imports, warm parsers.
 
         Raises CallTimeout, CallFailed, and DistillError or OSError where the function does. Also InputError where a
         process cannot start within the memory limit.
         """
         while True:
-            self._prepare(call.prepare)
+            self._prepare(prepare)
             is_fresh, self._calls = self._calls == 0, self._calls + 1
             began = time.monotonic()
             try:
-                reply = self._ask(call.function, call.request, call.timeout_s)
+                reply = self._ask(function, request, timeout_s)
             except (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError) as error:
                 self._stop()
-                is_over = call.timeout_s is not None and getattr(error, "exitcode", None) == -signal.SIGPROF
+                is_over = timeout_s is not None and getattr(error, "exitcode", None) == -signal.SIGPROF
                 if isinstance(error, TimeoutError) or is_over:
-                    raise CallTimeout(f"not done within {call.timeout_s:g} s of CPU time") from None
+                    raise CallTimeout(f"not done within {timeout_s:g} s of CPU time") from None
                 if is_fresh:
                     raise CallFailed(f"the process died: {self._cause(error)}", time.monotonic() - began) from None
                 continue
             if reply["is_full"]:
                 self._stop()
-            return Reply(reply["value"], reply["seconds"])
+            return reply["value"], reply["seconds"]
 
     def keep(self, name: str, make: Callable[[], K]) -> K:
         """A thing that the jobs of this thread share, made at its first use.

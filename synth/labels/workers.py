@@ -17,7 +17,7 @@ from synth.labels.config import LabelConfig
 from synth.labels.limits import marked
 from synth.labels.shards import Shard, label_shard
 from synth.trace import TraceSet
-from synth.worker_pool import Call, CallFailed, Slot, WorkerPool
+from synth.worker_pool import CallFailed, Slot, WorkerPool
 
 MOST_DEATHS = 100  # processes that die in a shard, each at another row, before it is no longer the rows' fault
 
@@ -62,7 +62,7 @@ def _label(setup: str, out: Path, shard: Shard, slot: Slot) -> None:
         }
         progress.unlink(missing_ok=True)
         try:
-            slot.call(Call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),)))
+            slot.call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),))
         except CallFailed as error:
             row = marked(progress)
             if row is None or str(row) in unlabelled or len(unlabelled) == MOST_DEATHS:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
 
+from licensing.closing import Closing
 from licensing.errors import InputError, MissingDependency
 from synth.sandbox.bubblewrap import Bubblewrap
 from synth.sandbox.container import Container
@@ -47,7 +48,7 @@ class SandboxDown(Exception):
     """The sandbox itself failed: nothing is known of the program."""
 
 
-class Sandbox:
+class Sandbox(Closing):
     """A runner that runs one program at a time. A context manager. Starts with the first program, within the thread
     that gives it; one that dies is replaced; once closed it starts nothing again.
     """
@@ -57,12 +58,6 @@ class Sandbox:
         self._connection: Connection | None = None
         self._closed = False
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Sandbox:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def run(self, job: Job) -> Result:
         """Raises SandboxDown."""

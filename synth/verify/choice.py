@@ -337,10 +337,8 @@ def _boxed(text: str, options: dict[str, str] | None) -> str | None:
             letters = _letters(raw, options)
             if letters is not None and (options is not None or re.match(r"[.:)]|\(", rest) or not raw.isalnum()):
                 return letters[0]
-    if options is not None:
-        if len(bare) < 200 and (same := _by_value(text, options)):
-            return same
-        return _commitment(bare, options)
+    if options is not None and len(bare) < 200 and (same := _by_value(text, options)):
+        return same
     return _commitment(bare, options)
 
 

@@ -108,7 +108,7 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
     if "from __future__" in program.code:  # has to come first
         preamble = ""
     job: dict[str, Any] = {
-        "op": "verify", "kind": "code", "code": program.code, "preamble": preamble, "language": program.language,
+        "kind": "code", "code": program.code, "preamble": preamble, "language": program.language,
     }  # fmt: skip
     if isinstance(tests, StdinTests):
         checker = row.get("checker")

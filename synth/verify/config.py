@@ -20,7 +20,8 @@ class FormatConfig(Section):
     )
     boxed: bool = Field(
         False,
-        description="Whether a response needs its answer in a \\boxed{} after the thinking (not kinds code and open).",
+        description="Whether a response needs its answer in a \\boxed{} after the thinking (not kinds code, "
+        "constraints and open).",
     )
 
     @model_validator(mode="after")

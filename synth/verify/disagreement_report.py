@@ -7,8 +7,8 @@ counts of each kind are at the head of the Markdown and in the stage's facts.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
-import heapq
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from typing import Any
 
 from licensing.files import write_text
 from synth.problems.problem import question_of
+from synth.trace import Trace
 from synth.verify.judge import sanitize
 
 SHEET = "disagreements"
@@ -29,36 +30,32 @@ class DisagreementReport:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._entries: dict[str, list[tuple[int, str, dict[str, Any]]]] = {}
+        self._entries: dict[str, list[tuple[bytes, int, dict[str, Any]]]] = {}  # lowest hashes first
         self.seen: Counter[str] = Counter()
 
-    def offer(self, kind: str, row: Mapping[str, Any], verdicts: Mapping[str, Any]) -> None:
+    def offer(self, kind: str, trace: Trace, verdicts: Mapping[str, Any]) -> None:
         """``kind``: who disagrees, such as "rules wrong, judge correct". ``verdicts``: both verdicts and extracts."""
         self.seen[kind] += 1
-        name = str(row.get("request_id") or row.get("id"))
-        rank = -int.from_bytes(hashlib.sha256(f"{kind}\0{name}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        rank = hashlib.sha256(f"{kind}\0{trace.request_id}".encode("utf-8", "surrogatepass")).digest()
         entries = self._entries.setdefault(kind, [])
-        if len(entries) == self._most and (rank, name) <= (entries[0][0], entries[0][1]):
+        if len(entries) == self._most and rank >= entries[-1][0]:
             return
         entry = {
             "disagreement": kind,
-            "request_id": row.get("request_id"),
-            "prompt_id": row.get("prompt_id"),
-            "sample_index": row.get("sample_index"),
-            "kind": row.get("kind"),
-            "question": sanitize(question_of(row), _SHOWN),
+            "request_id": trace.request_id,
+            "prompt_id": trace.problem_id,
+            "sample_index": trace.sample_index,
+            "kind": trace.problem["kind"],
+            "question": sanitize(question_of(trace.problem), _SHOWN),
             **verdicts,
-            "end_of_response": sanitize(str(row.get("response") or ""), 600, tail=True),
+            "end_of_response": sanitize(trace.text, 600, tail=True),
         }
-        item = (rank, f"{name}\0{self.seen[kind]}", entry)
-        if len(entries) < self._most:
-            heapq.heappush(entries, item)
-        else:
-            heapq.heapreplace(entries, item)
+        bisect.insort(entries, (rank, self.seen[kind], entry))
+        del entries[self._most :]
 
     def write(self, out: Path) -> None:
         """Write both files into the folder ``out``, empty ones where nothing disagreed."""
-        rows = [entry for kind in sorted(self._entries) for *_, entry in sorted(self._entries[kind], key=_order)]
+        rows = [entry for _, entries in sorted(self._entries.items()) for *_, entry in entries]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         write_text(out / f"{SHEET}.jsonl", lines)
         write_text(out / f"{SHEET}.md", self._markdown(rows))
@@ -78,7 +75,3 @@ class DisagreementReport:
                         f"{key.replace('_', ' ')}:\n\n" + "\n".join(f"    {line}" for line in text.split("\n"))
                     )
         return "\n\n".join(parts) + "\n"
-
-
-def _order(item: tuple[int, str, dict[str, Any]]) -> tuple[int, str]:
-    return -item[0], item[1]

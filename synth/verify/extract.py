@@ -263,7 +263,8 @@ def _sentence(text: str) -> tuple[str | None, bool]:
 
 
 def _is_prose(line: str) -> bool:
-    words = re.findall(r"[^\W\d_]+", _without_commands(line))
+    plain = re.sub(r"\\[A-Za-z]+", " ", re.sub(r"\\(?:text|mbox|textbf|mathrm)\s*\{[^{}]*\}", " ", line))
+    words = re.findall(r"[^\W\d_]+", plain)
     words = [word for word in words if len(word) > 1 or not word.isascii()]
     return len(words) > 3 or any(ord(char) > 0x2E7F for char in "".join(words))
 
@@ -275,10 +276,6 @@ def _tidy(text: str) -> str:
     text = inside(whole) if whole else text
     ticked = _TICKED.fullmatch(text)
     return (ticked[1] if ticked else text).strip()
-
-
-def _without_commands(text: str) -> str:
-    return re.sub(r"\\[A-Za-z]+", " ", re.sub(r"\\(?:text|mbox|textbf|mathrm)\s*\{[^{}]*\}", " ", text))
 
 
 def last_boxed(text: str) -> str | None:

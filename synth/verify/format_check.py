@@ -22,7 +22,7 @@ def fault(response: str | Reasoning, kind: Any, config: FormatConfig) -> str | N
     r"""The first fault of the format, or None.
 
     ``think``: one block, closed, with text in it, and text after it. ``boxed``: after the block a closed ``\boxed{}``
-    that is not empty; kinds `code` and `open`, whose answer is no value, need none. A response in tags other than
+    that is not empty; kinds `code`, `constraints` and `open` need none. A response in tags other than
     ``<think>`` comes already split (`synth.reasoning`).
     """
     reasoning = split_reasoning(response) if isinstance(response, str) else response

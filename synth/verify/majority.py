@@ -139,9 +139,11 @@ def _vote(row: Mapping[str, Any]) -> str | None:
         return None
     if row["kind"] == "choice":
         choices = row.get("choices")
-        verdict = choice.verify(
-            "A" if choices is None else 0, split_row(row), choices
-        )  # with any gold: the letter counts
+        try:
+            first = next(iter(choice.lettered(choices) or "A"))
+        except ValueError:  # its rows are `error` in any case
+            return None
+        verdict = choice.verify(first, split_row(row), choices)  # with any gold: the letter counts
         return verdict.extracted if verdict.verdict in ("correct", "wrong") else None
     answer = committed_answer(split_row(row))
     if answer.text is None or answer.how == "text" or len(answer.text) > _LONGEST:

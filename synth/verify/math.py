@@ -27,11 +27,9 @@ def prepare(_: str | None = None) -> None:
 
 def serve(job: dict[str, Any]) -> dict[str, Any]:
     """The verdict on a job of `synth.verify.verifier`: an extracted answer, a whole response, or the gold alone."""
-    if job["op"] == "check":
-        return asdict(check_gold(job["gold"]))
     if "answer" in job:
         return asdict(judge(job["gold"], Answer(**job["answer"])))
-    return asdict(verify(job["gold"], split_row(job)))
+    return asdict(verify(job["gold"], split_row(job)) if "response" in job else check_gold(job["gold"]))
 
 
 def quick(gold: Any, response: str | Reasoning) -> tuple[Answer, Verdict | None]:

@@ -59,9 +59,9 @@ def prepare(task: str | None = None) -> None:
 
 def serve(job: dict[str, Any]) -> dict[str, Any]:
     """The verdict on a job of `synth.verify.verifier`."""
-    if job["op"] == "check":
-        return asdict(check_entry(job["task"], job["entry"]))
-    return asdict(verify(job["task"], job["entry"], split_row(job)))
+    if "response" in job:
+        return asdict(verify(job["task"], job["entry"], split_row(job)))
+    return asdict(check_entry(job["task"], job["entry"]))
 
 
 def verify(task: Any, entry: Any, response: str | Reasoning) -> Verdict:

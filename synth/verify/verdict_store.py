@@ -15,6 +15,7 @@ import json
 import threading
 from array import array
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from licensing.closing import Closing
 from licensing.files import json_line
 from synth.problems.problem import canonical_json
-from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex
+from synth.sampling.append_log import AppendLog, KeyIndex, key_of
 from synth.sandbox.sandbox import choose
 from synth.section import key_dump
 from synth.verify.config import VerifyConfig
@@ -60,6 +61,8 @@ class VerdictBasis:
         fields = {name: problem.get(name) for name in _PROBLEM_KEYS}
         if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins
             fields |= {"messages": problem.get("messages"), "packages": self._packages}
+            if problem.get("preamble"):  # rows without one keep the bases that they had before it counted
+                fields["preamble"] = problem["preamble"]
         if problem.get("kind") == "constraints":
             fields |= {name: problem.get(name) for name in _OF_CONSTRAINTS}
         basis = canonical_json([self._rules, fields, think_open, think_close])
@@ -101,15 +104,8 @@ class VerdictStore(Closing):
 
     def add(self, request_id: str, basis: str, verdict: Verdict) -> None:
         """Commit a verdict."""
-        row = {
-            "request_id": request_id,
-            "basis": basis,
-            "verdict": verdict.verdict,
-            "score": verdict.score,
-            "extracted": verdict.extracted,
-            "reason": verdict.reason,
-            "isolation": verdict.isolation,
-        }
+        row = {"request_id": request_id, "basis": basis, **asdict(verdict)}
+        del row["seconds"]
         with self._lock:
             self._enter(_key(request_id, basis), self._log.append(json_line(row)))
             self.computed += 1
@@ -120,8 +116,7 @@ class VerdictStore(Closing):
 
 
 def _key(request_id: str, basis: str) -> bytes:
-    name = f"{request_id}\0{basis}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(name, digest_size=KEY_BYTES).digest()
+    return key_of(f"{request_id}\0{basis}")
 
 
 def _key_of_line(line: bytes) -> bytes | None:

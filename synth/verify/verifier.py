@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from licensing.closing import Closing
 from synth.reasoning import split_row, tags_of
-from synth.sandbox.sandbox import Sandbox, choose
+from synth.sandbox.sandbox import choose
 from synth.verify import choice, code, format_check, math
 from synth.verify.verdict import Verdict
-from synth.worker_pool import Call, CallFailed, CallTimeout, Slot, WorkerPool
+from synth.worker_pool import CallFailed, CallTimeout, Slot, WorkerPool
 
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.problems.problem import Prompt
     from synth.verify.config import VerifyConfig
 
 T = TypeVar("T")
-Job = dict[str, Any]  # {"op": "verify"|"check", "kind", and what the kind needs}; JSON values only
+Job = dict[str, Any]  # {"kind", and what the kind needs}; JSON values only
 
 LARGE_RESPONSE = 1 << 20  # characters; a longer one is read in a worker, under its limits
 LOOK_AHEAD_ROWS = 1024  # rows in flight, or done and waiting for their turn: one that hangs does not delay the others,
@@ -75,16 +75,10 @@ def verify_rows(
     with nullcontext(verifier) if verifier is not None else Verifier(config) as open_verifier:
         for row, verdict in open_verifier.map(((row, _job(row)) for row in rows), _text_size):
             out = dict(row) if isinstance(row, Mapping) else {"raw": row}
-            yield {
-                **out,
-                "verdict": verdict.verdict,
-                "score": verdict.score,
-                "extracted": verdict.extracted,
-                "reason": verdict.reason,
-                "seconds": round(verdict.seconds, 4),
-                **({"isolation": verdict.isolation} if out.get("kind") == "code" else {}),
-                **(format_check.format_fields(out, config.format) if config.format else {}),
-            }
+            fields = asdict(verdict) | {"seconds": round(verdict.seconds, 4)}
+            if out.get("kind") != "code":
+                del fields["isolation"]
+            yield out | fields | (format_check.format_fields(out, config.format) if config.format else {})
 
 
 def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[str, str]]:
@@ -100,7 +94,7 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
         for prompt in prompts:
             if prompt.kind == "code":
                 choose(config.code.sandbox, config.code.packages)  # also where a problem has no answer to run
-            yield prompt.id, _gold_job(prompt.row())
+            yield prompt.id, _job(prompt.row(), gold=True)
 
     with Verifier(config) as verifier:
         return [
@@ -162,23 +156,21 @@ class Verifier(Closing):
         return len(request), answer
 
     def _run_code(self, slot: Slot, job: Job, _: str) -> Verdict:
-        sandbox = slot.keep("sandbox", self._sandbox)
-        return code.serve(sandbox, job, self._config.code)
-
-    def _sandbox(self) -> Sandbox:
-        return code.open_sandbox(self._config.code.sandbox, self._config.code.packages)
+        config = self._config.code
+        sandbox = slot.keep("sandbox", lambda: code.open_sandbox(config.sandbox, config.packages))
+        return code.serve(sandbox, job, config)
 
     def _run_call(self, slot: Slot, job: Job, request: str) -> Verdict:
         module, timeout_s = _MODULES[job["kind"]], self._config.timeout_s
         task = job.get("task")
         prepare = (f"{module}:prepare", task if isinstance(task, str) else None)
         try:
-            reply = slot.call(Call(f"{module}:serve", request, timeout_s, (prepare,)))
+            value, seconds = slot.call(f"{module}:serve", request, timeout_s, (prepare,))
         except CallTimeout:
             return Verdict("timeout", reason=f"no verdict within {timeout_s:g} s of CPU time", seconds=timeout_s)
         except CallFailed as err:
             return Verdict("error", reason=f"the verifier failed: {err}", seconds=err.seconds)
-        return replace(Verdict(**reply.value), seconds=reply.seconds)
+        return replace(Verdict(**value), seconds=seconds)
 
 
 _MODULES = {"math": "synth.verify.math", "reasoning_gym": "synth.verify.reasoning_gym"}  # what a worker calls
@@ -198,8 +190,8 @@ def _text_size(row: Any) -> int:
 # --- jobs --------------------------------------------------------------------------------------------------------
 
 
-def _job(row: Any) -> Job | Verdict:
-    """The job of a row, or its verdict where there is nothing to compute."""
+def _job(row: Any, *, gold: bool = False) -> Job | Verdict:
+    """The job of a row, or its verdict where there is nothing to compute. ``gold``: check its gold answer alone."""
     if not isinstance(row, Mapping):
         return Verdict("error", reason=f"the row is no object but {type(row).__name__}")
     kind = row.get("kind")
@@ -207,27 +199,16 @@ def _job(row: Any) -> Job | Verdict:
         return Verdict(None, score=None)
     make = _KINDS.get(kind) if isinstance(kind, str) else None
     if make is None:
-        return _no_verifier(kind)
+        reason = "the row has no kind" if kind is None else f"this version has no verifier for kind {kind!r}"
+        return Verdict("error", reason=reason)
+    if gold:
+        return make(row, None)
     response = row.get("response")
     if response is None and kind == "code":
         response = row.get("completion")
     if not isinstance(response, str):
         return Verdict("error", reason="no response" if response is None else "the response is not text")
     return make(row, response)
-
-
-def _gold_job(row: Mapping[str, Any]) -> Job | Verdict:
-    """The job that checks the row's gold answer, or the verdict where there is nothing to compute."""
-    kind = row.get("kind")
-    if kind == "open":
-        return Verdict(None, score=None)
-    make = _KINDS.get(kind) if isinstance(kind, str) else None
-    return _no_verifier(kind) if make is None else make(row, None)
-
-
-def _no_verifier(kind: Any) -> Verdict:
-    reason = "the row has no kind" if kind is None else f"this version has no verifier for kind {kind!r}"
-    return Verdict("error", reason=reason)
 
 
 def _gold(row: Mapping[str, Any]) -> Any:
@@ -239,11 +220,11 @@ def _math(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
     if gold is None:
         return Verdict("error", reason="no gold answer")
     if response is None:
-        return {"op": "check", "kind": "math", "gold": gold}
+        return {"kind": "math", "gold": gold}
     if len(response) > LARGE_RESPONSE:
-        return {"op": "verify", "kind": "math", "gold": gold, "response": response, **tags_of(row)}
+        return {"kind": "math", "gold": gold, "response": response, **tags_of(row)}
     answer, verdict = math.quick(gold, split_row(row))
-    return verdict or {"op": "verify", "kind": "math", "gold": gold, "answer": asdict(answer)}
+    return verdict or {"kind": "math", "gold": gold, "answer": asdict(answer)}
 
 
 def _choice(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
@@ -254,7 +235,7 @@ def _choice(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
 
 def _reasoning_gym(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
     job = {"kind": "reasoning_gym", "task": row.get("task"), "entry": row.get("entry")}
-    return {**job, "op": "check"} if response is None else {**job, "op": "verify", "response": response, **tags_of(row)}
+    return job if response is None else {**job, "response": response, **tags_of(row)}
 
 
 def _constraints(row: Mapping[str, Any], response: str | None) -> Job | Verdict:

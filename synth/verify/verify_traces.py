@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +172,7 @@ def _rules(
             reported.add(trace.problem_id)
             report.offer(
                 "gold answer against the majority",
-                _report_row(trace),
+                trace,
                 {"gold": trace.problem.get("answer"), "rules_verdict": verdict.verdict,
                  "rules_extracted": verdict.extracted, "majority": vote.row()},
             )  # fmt: skip
@@ -206,12 +206,8 @@ def _row(trace: Trace, verdict: Verdict, config: VerifyConfig) -> dict[str, Any]
     row: dict[str, Any] = {
         "request_id": trace.request_id,
         "problem_id": trace.problem_id,
-        "verdict": verdict.verdict,
         "judged": judged(verdict.verdict, trace.finish_reason),
-        "score": verdict.score,
-        "extracted": verdict.extracted,
-        "reason": verdict.reason,
-        "isolation": verdict.isolation,
+        **asdict(verdict),
     }
     if config.format is not None:
         input_row = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
@@ -269,7 +265,7 @@ def _judged(
         row |= judge.fields(judge_row)
         verdict = row["judge_verdict"]
         if verdict is not None and (row["verdict"] == "correct") != (verdict == "correct"):
-            report.offer(f"rules {row['verdict']}, judge {verdict}", _report_row(trace), _both(judge_row, row))
+            report.offer(f"rules {row['verdict']}, judge {verdict}", trace, _both(judge_row, row))
         yield row
 
 
@@ -286,17 +282,6 @@ def _both(judge_row: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any
         "judge_text": row["judge_text"],
         "judge_model": row["judge_model"],
         "counts_as": row["counts_as"],
-    }
-
-
-def _report_row(trace: Trace) -> dict[str, Any]:
-    return {
-        "request_id": trace.request_id,
-        "prompt_id": trace.problem_id,
-        "sample_index": trace.sample_index,
-        "kind": trace.problem["kind"],
-        "messages": trace.problem["messages"],
-        "response": trace.text,
     }
 
 

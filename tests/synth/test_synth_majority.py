@@ -75,6 +75,8 @@ def test_choices_vote_by_letter_and_other_kinds_do_not_vote() -> None:
     found = vote("The answer is (B).", "\\boxed{B}", "\\boxed{green}", "\\boxed{A}", kind="choice", choices=options)
     assert (found.answer, found.votes) == ("B", 3)
     assert vote("\\boxed{C}", "\\boxed{C}", "The answer is C.", kind="choice").answer == "C"
+    numbered = {"label": ["1", "2", "3"], "text": ["red", "green", "blue"]}  # as some of ARC's are
+    assert vote("\\boxed{2}", "The answer is (2).", "\\boxed{green}", kind="choice", choices=numbered).answer == "2"
     assert elect([{"prompt_id": "p", "kind": "open", "response": "Hi."}], config()) == {}
 
 

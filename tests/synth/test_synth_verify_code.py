@@ -30,6 +30,7 @@ from synth.verify.code_tests import same_output
 from synth.verify.config import CodeConfig, VerifyConfig
 from synth.verify.languages import LANGUAGES
 from synth.verify.program import extract
+from synth.verify.verdict_store import VerdictBasis
 from synth.verify.verifier import Verifier, check_golds, verify_rows
 
 SQUARE = "def f(x):\n    return x * x\n"
@@ -265,6 +266,14 @@ def test_a_program_without_syntax_is_wrong_and_one_that_is_not_there_is_unparsea
     assert verdict(completion="def f(:", tests="assert f(1)").verdict == "wrong"
     assert verdict(response="No idea.", tests="assert f(1)").verdict == "unparseable"
     assert verdict(tests="assert f(1)").verdict == "error"
+
+
+def test_the_preamble_is_part_of_what_a_stored_verdict_rests_on() -> None:
+    basis = VerdictBasis(VerifyConfig())
+    rows = [
+        {"kind": "code", "tests": "assert f(3) == 9", "preamble": text} for text in (None, "", "import math", "x = 1")
+    ]
+    assert len({basis.digest(row, "<think>", "</think>") for row in rows}) == 3
 
 
 def test_an_outage_of_the_sandbox_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

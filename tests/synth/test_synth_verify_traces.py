@@ -291,12 +291,14 @@ def test_another_way_to_count_asks_the_judge_nothing_anew(tmp_path: Path, monkey
 def test_the_report_is_bounded_and_does_not_depend_on_the_order(tmp_path: Path) -> None:
     from synth.verify.disagreement_report import DisagreementReport
 
-    rows = [{"request_id": f"r{n}", "response": "`|\n# \\boxed{1}"} for n in range(500)]
-    for folder, ordered in (("a", rows), ("b", rows[::-1])):
+    stage(tmp_path, samples("g", ["`|\n# \\boxed{1}"] * 500))
+    with TraceSet(tmp_path / "out", tmp_path / "store") as trace_set:
+        traces = list(trace_set)
+    for folder, ordered in (("a", traces), ("b", traces[::-1])):
         (tmp_path / folder).mkdir()
         report = DisagreementReport(most=7)
-        for row in ordered:
-            report.offer("rules wrong, judge correct", row, {"gold": "1"})
+        for trace in ordered:
+            report.offer("rules wrong, judge correct", trace, {"gold": "1"})
         report.write(tmp_path / folder)
     one, other = (list(read_rows(tmp_path / name / "disagreements.jsonl")) for name in "ab")
     assert len(one) == 7

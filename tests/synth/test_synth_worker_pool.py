@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from licensing.errors import InputError, MissingDependency
-from synth.worker_pool import Call, CallFailed, CallTimeout, WorkerPool
+from synth.worker_pool import CallFailed, CallTimeout, WorkerPool
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,8 +25,7 @@ ROOT = Path(__file__).parents[2]
 def call(
     pool: WorkerPool, name: str, argument: Any = None, timeout_s: float = 60, prepare: tuple[tuple[str, Any], ...] = ()
 ) -> Future[Any]:
-    made = Call(f"worker_functions:{name}", json.dumps(argument), timeout_s, prepare)
-    return pool.run(lambda slot: slot.call(made).value)
+    return pool.run(lambda slot: slot.call(f"worker_functions:{name}", json.dumps(argument), timeout_s, prepare)[0])
 
 
 def workers(of: int | None = None) -> list[psutil.Process]:
@@ -180,9 +179,9 @@ def test_no_process_starts_before_the_first_call() -> None:
 
 _CALLER = """
 import json
-from synth.worker_pool import Call, WorkerPool
+from synth.worker_pool import WorkerPool
 pool = WorkerPool(2, 1024)
-powers = [pool.run(lambda slot: slot.call(Call("worker_functions:power", "1", 600))) for _ in range(2)]
+powers = [pool.run(lambda slot: slot.call("worker_functions:power", "1", 600)) for _ in range(2)]
 print("started", flush=True)
 try:
     powers[0].result()

@@ -22,9 +22,9 @@ from synth.verify.answers.evaluate import (
     approximate,
     evaluate,
     has_value,
-    near,
     points,
     same_expression,
+    same_number,
     symbols,
 )
 from synth.verify.answers.regions import INEQUALITIES, is_region, places, same_region, variable
@@ -49,6 +49,7 @@ from synth.verify.answers.values import (
     Text,
     Value,
     renamed,
+    word_list,
 )
 
 T = TypeVar("T")
@@ -59,7 +60,8 @@ MAX_PROGRESSION = 1000
 _ORDERED = ("(", "[")
 _NOT_COMMUTATIVE = frozenset("ABCDMNPQXYZ")  # single letters that usually name matrices or points
 _MIRRORED = {"\\supset": "\\subset", "\\supseteq": "\\subseteq", ">": "<", "\\ge": "\\le", "\\gg": "\\ll"}
-_SYMMETRIC = ("=", "\\perp", "\\parallel", "\\sim", "\\cong", "\\approx", "\\equiv", "\\iff", "\\ne")
+_MIRRORED |= {right: left for left, right in _MIRRORED.items()}
+_MIRRORED |= {mark: mark for mark in word_list("= \\perp \\parallel \\sim \\cong \\approx \\equiv \\iff \\ne")}
 _TEMPERATURES = ("[celsius]^1", "[fahrenheit]^1")
 _UNNAMED = Symbol("?")
 _ARGUMENTS = frozenset("xyztsuvwnmkij")  # the variable of a function, which may have another name
@@ -101,13 +103,11 @@ def _same(g: Value, a: Value) -> bool:
             return _lists(g, a)
         case (Number() | Symbol() | Operation(), Number() | Symbol() | Operation()):
             return _expressions(g, a)
-        case Text(), Text():
-            return g.words == a.words
         case (Text(words=letter), Symbol(name=other)) | (Symbol(name=other), Text(words=letter)):
             return letter == other
         case Date(), Date():
             return (g.month, g.day) == (a.month, a.day) and (g.year == a.year or None in (g.year, a.year))
-    return False  # Digits, Boolean, Clock, Permutation: equal only to an equal value
+    return False  # Text, Digits, Boolean, Clock, Permutation: equal only to an equal value
 
 
 # --- labels and conditions ---------------------------------------------------------------------------------------
@@ -240,8 +240,6 @@ def _is_name(value: Value) -> bool:
     match value:
         case Symbol() | Text():
             return value not in (Symbol("\\pi"), Symbol("e"), Symbol("i"), Symbol("\\infty"))
-        case Number():
-            return False
         case Operation(name="+" | "*" | "neg", args=args):  # m + n, AB, a - b; but not 2x
             return all(map(_is_name, args)) and len(set(args)) == len(args)
         case Operation(name="abs" | "norm", args=(inner,)):
@@ -282,9 +280,7 @@ def _equations(g: Relation, a: Relation) -> bool:
         return any(same(one, two) for one in _stated(g) for two in _stated(a)) or (
             len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
         )
-    if len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False):
-        return True
-    return _chains(g, a)
+    return (len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)) or _chains(g, a)
 
 
 def _occurs(name: Value, sides: Sequence[Value]) -> bool:
@@ -358,14 +354,8 @@ def _sides_equal(g: Relation, a: Relation) -> bool:
 
 
 def _mirrored(value: Relation) -> Relation:
-    marks = tuple(_MIRRORED.get(mark) or _mirror_of(mark) for mark in reversed(value.marks))
+    marks = tuple(_MIRRORED.get(mark, f"{mark} from the right") for mark in reversed(value.marks))
     return Relation(tuple(reversed(value.sides)), marks, value.modulus)
-
-
-def _mirror_of(mark: str) -> str:
-    if mark in _SYMMETRIC:
-        return mark
-    return next((one for one, two in _MIRRORED.items() if two == mark), f"{mark} from the right")
 
 
 def _difference(relation: Relation) -> tuple[Operation, str]:
@@ -528,7 +518,7 @@ def _lists(g: Value, a: Value) -> bool:
         items.bracket == ""
         and len(set(items.parts)) > 1
         and all(map(_is_plain, items.parts))
-        and _all_equal(items.parts)
+        and all(_agree(items.parts[0], part) for part in items.parts[1:])
     ):
         return same(items.parts[0], other)  # 1/2 or 0.5
     return items.bracket == "" and _letters(items, other)
@@ -580,10 +570,6 @@ def _on_axes(parts: Sequence[Value]) -> Operation:
     """``(2, 3)`` as ``2i + 3j``."""
     axes = [Symbol(name) for name in "ijk"]
     return Operation("+", tuple(Operation("*", pair) for pair in zip(parts, axes, strict=False)))
-
-
-def _all_equal(parts: Sequence[Value]) -> bool:
-    return all(_agree(parts[0], part) for part in parts[1:])
 
 
 def _letters(items: Items, other: Value) -> bool:
@@ -712,14 +698,11 @@ def _function(value: Value) -> Expression | None:
     """Pieces as one expression; None where a condition is words."""
     if not isinstance(value, Cases):
         return value if isinstance(value, Expression) else None
-    if not all(when is None or is_region(when) or _is_equation(when) for _, when in value.rows):
-        return None
+    for _, when in value.rows:
+        if not (when is None or is_region(when) or (isinstance(when, Relation) and set(when.marks) == {"="})):
+            return None
     rows = sorted(value.rows, key=lambda row: row[1] is None)
     return Operation("cases", tuple(part for row in rows for part in row if part is not None))
-
-
-def _is_equation(value: Value) -> bool:
-    return isinstance(value, Relation) and set(value.marks) == {"="}
 
 
 def _same_piece(one: tuple[Value, Value | None], two: tuple[Value, Value | None]) -> bool:
@@ -781,8 +764,7 @@ def _percent(percent: Quantity, other: Value) -> bool:
     """44 % is 0.44, and it is the 44 that answers "how many percent"; but 0.5 % is not 0.5, nor 1 % 1."""
     match percent.value, other:
         case Number(value=value, decimal=decimal), Number():
-            is_share = value / 100 == other.value or ((decimal or other.decimal) and near(value / 100, other.value))
-            return is_share or (abs(value) > 1 and same(percent.value, other))
+            return same_number(Number(value / 100, decimal), other) or (abs(value) > 1 and same(percent.value, other))
         case _, Number() | Symbol() | Operation():
             share = Operation("/", (percent.value, Number(Fraction(100))))
             return same_expression(share, other) or (
@@ -824,11 +806,8 @@ def _clock_ratio(value: Value) -> Value:
 
 def _expressions(g: Value, a: Value) -> bool:
     if isinstance(g, Operation) and isinstance(a, Operation) and g.name == a.name == "*":
-        letters = {str(factor)[:1] for factor in (*g.args, *a.args)} | {
-            str(factor)[1:2] for factor in (*g.args, *a.args)
-        }
-        capitals = {letter for letter in letters if letter.isalpha()}
-        if capitals and capitals <= _NOT_COMMUTATIVE and set(g.args) == set(a.args):
+        letters = {letter for factor in (*g.args, *a.args) for letter in str(factor)[:2] if letter.isalpha()}
+        if letters and letters <= _NOT_COMMUTATIVE and set(g.args) == set(a.args):
             return g.args == a.args
     if _has_inverse(g) != _has_inverse(a):
         return False  # A^{-1}B is no B/A

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
+
+from mpmath import mp
 
 from synth.verify.answers.values import (
     Expression,
@@ -74,19 +76,6 @@ def _spend(amount: int) -> None:
         raise TooLarge
 
 
-def _mp() -> Any:
-    import mpmath
-
-    return mpmath.mp
-
-
-@contextmanager
-def _digits(count: int) -> Iterator[Any]:
-    mp = _mp()
-    with mp.workdps(count):
-        yield mp
-
-
 # --- evaluation --------------------------------------------------------------------------------------------------
 
 
@@ -99,7 +88,12 @@ def evaluate(node: Value, env: Env) -> Any:
         case Symbol(name=name):
             return _symbol(name, env)
         case Operation(name=name, args=args):
-            return _operation(name, args, env)
+            _spend(40)  # about what an operation costs beside its digits
+            if name in ("sum", "prod"):
+                return _series(name, args, env)
+            if name == "cases":
+                return _cases(args, env)
+            return _apply(name, [evaluate(arg, env) for arg in args])
         case Items(bracket=bracket, parts=parts):
             return _digest(f"items {bracket}", [evaluate(part, env) for part in parts])
         case Relation(sides=sides, marks=marks):
@@ -118,7 +112,6 @@ def _size(value: Fraction) -> Fraction:
 
 
 def _symbol(name: str, env: Env) -> Any:
-    mp = _mp()
     if name in env:
         return env[name]
     if name in ("\\pi", "e", "i", "\\infty"):
@@ -134,8 +127,7 @@ def _digest(name: str, values: list[Any]) -> Fraction:
 
 
 def _rounded(value: Any) -> str:
-    mp = _mp()
-    with _digits(30):
+    with mp.workdps(30):
         number = mp.mpmathify(approximate(value))
         parts = [number.real, number.imag] if isinstance(number, mp.mpc) else [number, mp.mpf(0)]
         size = max(abs(part) for part in parts)
@@ -143,13 +135,11 @@ def _rounded(value: Any) -> str:
 
 
 def approximate(value: Any) -> Any:
-    mp = _mp()
     return mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
 
 
 def _checked(value: Any) -> Any:
     """An approximate value that is one, and no larger than allowed."""
-    mp = _mp()
     _spend(mp.dps)
     if mp.isnan(value):
         raise Undefined
@@ -157,15 +147,6 @@ def _checked(value: Any) -> Any:
     if part and not mp.isinf(part) and abs(mp.mag(part)) > MAX_LOG2:
         raise TooLarge
     return value.real if isinstance(value, mp.mpc) and value.imag == 0 else value
-
-
-def _operation(name: str, args: tuple[Value, ...], env: Env) -> Any:
-    _spend(40)  # about what an operation costs beside its digits
-    if name in ("sum", "prod"):
-        return _series(name, args, env)
-    if name == "cases":
-        return _cases(args, env)
-    return _apply(name, [evaluate(arg, env) for arg in args])
 
 
 def _apply(name: str, values: list[Any]) -> Any:
@@ -176,9 +157,8 @@ def _apply(name: str, values: list[Any]) -> Any:
             return _size(result) if isinstance(result, Fraction) else result
     if (function := _FUNCTIONS.get(name)) is None:
         return _digest(name, sorted(values, key=_rounded) if name in _COMMUTATIVE else values)
-    mp = _mp()
     try:
-        return _checked(mp.mpmathify(function(mp, *map(approximate, values))))
+        return _checked(mp.mpmathify(function(*map(approximate, values))))
     except (ZeroDivisionError, ValueError, TypeError):
         raise Undefined from None
     except OverflowError:
@@ -296,7 +276,7 @@ _RATIONAL: dict[str, Callable[..., Fraction | None]] = {
 }  # fmt: skip
 
 
-def _mp_power(mp: Any, base: Any, exponent: Any) -> Any:
+def _mp_power(base: Any, exponent: Any) -> Any:
     if base == 0 or mp.isinf(base):
         return base**exponent
     if abs(exponent) * (1 + abs(mp.log(abs(base), 2))) > MAX_LOG2:
@@ -304,13 +284,13 @@ def _mp_power(mp: Any, base: Any, exponent: Any) -> Any:
     return base**exponent
 
 
-def _mp_root(mp: Any, index: Any, value: Any) -> Any:
+def _mp_root(index: Any, value: Any) -> Any:
     if isinstance(value, mp.mpf) and value < 0 and index % 2 == 1:
         return -((-value) ** (1 / index))
     return mp.sqrt(value) if index == 2 else value ** (1 / index)
 
 
-def _sum(mp: Any, *values: Any) -> Any:
+def _sum(*values: Any) -> Any:
     """The sum; zero where the terms cancel to the last digits, so that a root or a quotient of it is not noise.
     Raises Undefined where a term is too small to be seen beside the others, and is no noise."""
     total = mp.mpc(0)
@@ -328,7 +308,7 @@ def _sum(mp: Any, *values: Any) -> Any:
 def _bounded(function: str, most: float) -> Callable[..., Any]:
     """A function of mpmath whose argument must not be large: its reduction or its series would take long."""
 
-    def of(mp: Any, value: Any) -> Any:
+    def of(value: Any) -> Any:
         if not mp.isinf(value) and abs(value) > most:
             raise TooLarge
         return getattr(mp, function)(value)
@@ -338,29 +318,29 @@ def _bounded(function: str, most: float) -> Callable[..., Any]:
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "+": _sum,
-    "*": lambda mp, *values: mp.fprod(values),
-    "/": lambda mp, one, two: one / two,
-    "neg": lambda mp, value: -value,
+    "*": lambda *values: mp.fprod(values),
+    "/": operator.truediv,
+    "neg": operator.neg,
     "^": _mp_power,
     "root": _mp_root,
-    "abs": lambda mp, value: abs(value),
-    "norm": lambda mp, value: abs(value),
-    "!": lambda mp, value: _bounded("gamma", 1e5)(mp, value + 1),
+    "abs": abs,
+    "norm": abs,
+    "!": lambda value: _bounded("gamma", 1e5)(value + 1),
     "!!": _bounded("fac2", 1e4),
-    "binom": lambda mp, over, under: mp.binomial(over, under) if abs(over) + abs(under) < 1e5 else _too_large(),
-    "floor": lambda mp, value: mp.floor(value),
-    "ceil": lambda mp, value: mp.ceil(value),
-    "mod": lambda mp, one, two: one % two if abs(mp.mag(one)) < 1000 else _too_large(),
-    "min": lambda mp, *values: min(values),
-    "max": lambda mp, *values: max(values),
-    "sgn": lambda mp, value: mp.sign(value),
-    "degrees": lambda mp, value: value * mp.pi / 180,
-    "ln": lambda mp, value: mp.log(value),
-    "log": lambda mp, base, value: mp.log(value) / mp.log(base),
-    "exp": lambda mp, value: _mp_power(mp, mp.e, value),
-    "Re": lambda mp, value: mp.re(value),
-    "Im": lambda mp, value: mp.im(value),
-    "arg": lambda mp, value: mp.arg(value),
+    "binom": lambda over, under: mp.binomial(over, under) if abs(over) + abs(under) < 1e5 else _too_large(),
+    "floor": lambda value: mp.floor(value),
+    "ceil": lambda value: mp.ceil(value),
+    "mod": lambda one, two: one % two if abs(mp.mag(one)) < 1000 else _too_large(),
+    "min": lambda *values: min(values),
+    "max": lambda *values: max(values),
+    "sgn": lambda value: mp.sign(value),
+    "degrees": lambda value: value * mp.pi / 180,
+    "ln": lambda value: mp.log(value),
+    "log": lambda base, value: mp.log(value) / mp.log(base),
+    "exp": lambda value: _mp_power(mp.e, value),
+    "Re": lambda value: mp.re(value),
+    "Im": lambda value: mp.im(value),
+    "arg": lambda value: mp.arg(value),
     "erf": _bounded("erf", 1e4),
     **{name: _bounded(name, 1e8) for name in word_list("sin cos tan cot sec csc sinh cosh tanh coth")},
     **{f"arc{name}": _bounded(f"a{name}", 1e30) for name in ["sin", "cos", "tan", "cot", "sec", "csc"]},
@@ -463,7 +443,6 @@ def _order(one: Any, two: Any) -> int:
     """-1, 0 or 1; numbers that differ by rounding are equal. Raises Undefined for what is not real."""
     if isinstance(one, Fraction) and isinstance(two, Fraction):
         return (one > two) - (one < two)
-    mp = _mp()
     one, two = approximate(one), approximate(two)
     if isinstance(one, mp.mpc) or isinstance(two, mp.mpc):
         raise Undefined
@@ -599,7 +578,7 @@ def _same_at(gold: Value, answer: Value, env: Env, decimal: bool, *, may_be_comp
     apart: list[Any] = []
     digits = DIGITS
     for is_last in (False, True):
-        with _digits(digits) as mp:
+        with mp.workdps(digits):
             sides = []
             for node in (gold, answer):
                 try:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from mpmath import mp
+
 from synth.verify.answers.evaluate import REALS, Env, NotARegion, TooLarge, Undefined, evaluate, holds, points, symbols
 from synth.verify.answers.values import Interval, Items, Logic, Number, Operation, Relation, Symbol, Value
 
@@ -48,8 +50,6 @@ def variable(value: Value) -> str | None:
             names = {name for part in parts if (name := variable(part)) is not None}
         case Operation(name=operation, args=args) if operation in _SETS:
             names = {name for arg in args if (name := variable(arg)) is not None}
-        case _:
-            return None
     return names.pop() if len(names) == 1 else ("" if names else None)
 
 
@@ -130,10 +130,8 @@ def _bounds(value: Value, env: Env) -> list[Any]:
 
 
 def _rational(value: Any) -> Fraction | None:
-    import mpmath
-
     if isinstance(value, Fraction):
         return value
-    if isinstance(value, mpmath.mpc) or mpmath.isinf(value) or mpmath.isnan(value):
+    if isinstance(value, mp.mpc) or mp.isinf(value) or mp.isnan(value):
         return None
-    return Fraction(int(mpmath.nint(value * 10**25)), 10**25)
+    return Fraction(int(mp.nint(value * 10**25)), 10**25)

@@ -296,12 +296,10 @@ def _command(text: str, at: int, sign: str, tokens: list[Token], spaced: bool, u
         tokens.append(Token("letter" if name == "i" else "mark", name, spaced, upright))
     elif name in FUNCTIONS:
         tokens.append(Token("name", name, spaced, upright))
-    elif name == "$":
-        tokens.append(Token("mark", "$", spaced, upright))
-    elif name not in ("(", ")", "[", "]", "&", "#", "_") or name == "&":
-        tokens.append(Token("command", name if name.startswith("\\") else f"\\{name}", spaced, upright))
-    elif name in "#_":
+    elif name in ("$", "#", "_"):
         tokens.append(Token("mark", name, spaced, upright))
+    elif name not in ("(", ")", "[", "]"):
+        tokens.append(Token("command", name if name.startswith("\\") else f"\\{name}", spaced, upright))
     return at
 
 

@@ -229,6 +229,4 @@ def prose(tokens: Sequence[Token]) -> Text | None:
         words = letters + [word for word in words if word not in (*letters, "is", "are")]
     if words == ["dne"] or (words[-3:] == ["does", "not", "exist"] and words[:-3] in (["limit"], ["it"])):
         words = ["does", "not", "exist"]
-    if words and len(words[0]) == 1 == len(words):
-        return Text(words[0])
     return Text(" ".join(words)) if words else None

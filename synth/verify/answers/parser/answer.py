@@ -213,8 +213,6 @@ class Parser(Brackets):
             self._at += 1
             if mark in ("<", ">") and self._take("="):
                 mark = "\\le" if mark == "<" else "\\ge"
-            if mark == "\\neg":
-                mark = "\\ne"
             marks.append(mark)
             sides.append(as_interval(self._set()) if mark in ("\\in", "\\notin") else self._set())
         modulus = self._modulus()

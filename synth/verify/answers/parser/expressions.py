@@ -65,8 +65,6 @@ class Expressions(Quantities):
             if sign in ("\\pm", "\\mp"):
                 term = Operation("pm" if sign == "\\pm" else "mp", (term,))
             terms.append(negated(term, sign == "-"))
-            if self._next().text not in ("+", "-", "\\pm", "\\mp"):
-                break
             if self._next().text == "+" and self._next(1) is END:
                 raise Unreadable("a sum without its last term")
         return terms[0] if len(terms) == 1 else Operation("+", tuple(map(operand, terms)))
@@ -331,7 +329,7 @@ class Expressions(Quantities):
         for _ in range(2):
             if self._next().text == "_" and base is None:
                 self._at += 1
-                base = self._atom() if name in ("log", "\\log") else Symbol(self._raw())
+                base = self._atom() if name == "log" else Symbol(self._raw())
             elif self._next().text == "^" and power is None:
                 self._at += 1
                 sign = self._take("-")
@@ -375,8 +373,6 @@ class Expressions(Quantities):
         match name:
             case "\\frac":
                 return self._frac()
-            case "\\sqrt":
-                return self._sqrt()
             case "\\binom":
                 return Operation("binom", (self._argument(), self._argument()))
             case "\\sum" | "\\prod" | "\\int" | "\\iint" | "\\oint":
@@ -429,8 +425,7 @@ class Expressions(Quantities):
                             *self._tokens[self._at + 1 :]]  # fmt: skip
         elif token is END or not (self._starts_factor() or token.text == "-"):
             raise Malformed("a command without its argument")
-        value = self._atom()
-        return value
+        return self._atom()
 
     def _sqrt(self) -> Value:
         index: Value = Number(Fraction(2))

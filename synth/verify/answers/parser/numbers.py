@@ -50,8 +50,6 @@ class Numbers(Cursor):
             return None
         if number.kind != "number" or len(number.text.partition(".")[0]) != 3 or "e" in number.text:
             return None
-        if len(digits) > 3 and (len(digits) % 3 == 0 and len(digits) < 4):
-            return None
         first = self._tokens[self._at - 1] if width != 1 else END
         if len(digits) > 3 and first.text == digits:
             return None  # 1234,567
