@@ -110,9 +110,6 @@ class OpenAIEngine(Teacher):
         self._in_flight += 1
         self._loop.call_soon_threadsafe(self._start, request)
 
-    def poll(self) -> list[Completion]:
-        return self.poll_for(math.inf)
-
     def poll_for(self, seconds: float) -> list[Completion]:
         """As ``poll``, for at most ``seconds``. Raises what ended the run, once all answers have been returned."""
         completions = self._take(seconds)

@@ -13,6 +13,7 @@ engine, and a resumed run does not repeat the random numbers, and thereby the sa
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,9 +113,10 @@ class Teacher(ABC):
     def submit(self, request: Request) -> None:
         """Queue a request. One that cannot be answered comes back from ``poll`` with ``finish_reason`` "error"."""
 
-    @abstractmethod
     def poll(self) -> list[Completion]:
-        """Wait until at least one request is finished; empty only where none is in flight."""
+        """Wait until at least one request is finished; empty only where none is in flight. A teacher defines this, or
+        ``poll_for`` where it can be left early."""
+        return self.poll_for(math.inf)
 
     def drain(self) -> Iterable[Completion]:
         """The answers to requests that are paid for already, before a run ends with an error; requests that were not
