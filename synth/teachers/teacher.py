@@ -172,9 +172,9 @@ def _system_message(system_prompt: str, of_problem: Sequence[Mapping[str, Any]])
 # --- helpers of engines with a tokenizer ---------------------------------------------------------------------------
 
 
-def check_model_folder(model: str, where: str = "teacher.model") -> None:
+def check_model_folder(model: str) -> None:
     """Raise InputError where ``model`` is a path without a model; a hub id is left to the engine."""
-    folder = Path(model)
+    folder, where = Path(model), "teacher.model"
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"no config.json in {folder}", where=where, hint="give the folder of a saved model")
