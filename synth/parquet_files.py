@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from licensing.files import atomic, disk_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _BATCH = 2_000  # rows in memory at a time
 
@@ -22,19 +24,27 @@ def write_parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any
     disk; the temporary file is removed then.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     count, rows = 0, iter(rows)
+    with parquet_writer(path, schema) as writer:
+        while batch := [*itertools.islice(rows, _BATCH)]:
+            count += len(batch)
+            writer.write_table(_table(pa, batch, schema))
+    return count
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A writer of ``path``, which appears at the end of the block; raises as ``write_parquet`` does."""
+    import pyarrow.parquet as pq
+
     with (
         disk_errors(path),
         atomic(path) as temporary,
         temporary.open("wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        while batch := [*itertools.islice(rows, _BATCH)]:
-            count += len(batch)
-            writer.write_table(_table(pa, batch, schema))
-    return count
+        yield writer
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
