@@ -20,16 +20,13 @@ _BATCH = 2_000  # rows in memory at a time
 def write_parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write ``rows`` to ``path``; a reader sees the old file or the new one. Returns how many rows there were.
 
-    Half a surrogate pair, which UTF-8 has no place for, is written as its escape. Raises MissingDependency for a full
-    disk; the temporary file is removed then.
+    Raises MissingDependency for a full disk; the temporary file is removed then.
     """
-    import pyarrow as pa
-
     count, rows = 0, iter(rows)
     with parquet_writer(path, schema) as writer:
         while batch := [*itertools.islice(rows, _BATCH)]:
             count += len(batch)
-            writer.write_table(_table(pa, batch, schema))
+            writer.write_table(table_of(batch, schema))
     return count
 
 
@@ -56,7 +53,10 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Iterator[d
             yield from batch.to_pylist()
 
 
-def _table(pa: Any, batch: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def table_of(batch: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table. Half a surrogate pair, which UTF-8 has no place for, is written as its escape."""
+    import pyarrow as pa
+
     try:
         return pa.Table.from_pylist(batch, schema=schema)
     except UnicodeEncodeError:

@@ -91,7 +91,7 @@ def curate(
     rewriting: dict[str, Any] | None = None
     arms: list[str] = []
     with database(out / ".work") as db:
-        open_table(db, traces, verdicts, labels)
+        open_table(db, traces, verdicts, labels, out / ".work")
         if persona is not None and len(traces):
             rewriting = apply_identity_policy(db, traces, persona, verify, out, out / ".work", rewriter)
         if config.ablation is not None:

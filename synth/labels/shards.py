@@ -18,7 +18,8 @@ from licensing.files import commit
 from synth.decontaminate import Finder
 from synth.labels.config import LabelConfig
 from synth.labels.limits import mark, within
-from synth.labels.trace import ProblemLabels, label_problem, label_schema, label_trace, no_labels, utf8
+from synth.labels.trace import ProblemLabels, label_problem, label_schema, label_trace, no_labels
+from synth.parquet_files import table_of
 from synth.trace import Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ def label_shard(
     ``config.timeout_s`` or the memory of this process. ``progress`` keeps the number of the row under way. Raises
     InputError where the store does not hold the text of a trace.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     problems: dict[str, tuple[ProblemLabels, str | None]] = {}
@@ -78,7 +78,7 @@ def label_shard(
     def flush(least: int) -> None:
         for kind, batch in rows.items():
             if len(batch) >= least:
-                writers[kind].write_table(pa.Table.from_pylist(batch, schema=schemas[kind]))
+                writers[kind].write_table(table_of(batch, schemas[kind]))
                 batch.clear()
 
     marks = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -132,8 +132,8 @@ def _problem_row(problem_id: str, labels: ProblemLabels) -> dict[str, Any]:
     return {
         "problem_id": problem_id,
         "language": labels.language,
-        "set": utf8(match.item.set) if match else None,
-        "item": utf8(match.item.id) if match else None,
+        "set": match.item.set if match else None,
+        "item": match.item.id if match else None,
         "how": match.how if match else None,
         "overlap": labels.overlap,
         "signature": labels.signature,

@@ -94,7 +94,7 @@ def label_trace(trace: Trace, problem: ProblemLabels, config: LabelConfig, finde
         row |= _flag("contaminated", f"{match.how} match with {match.item.set} {match.item.id}" if match else None)
     if config.near_duplicates:
         row["signature"] = signature(text, config.near_duplicates.num_perm)
-    return {name: utf8(value) if isinstance(value, str) else value for name, value in row.items()}
+    return row
 
 
 def no_labels(trace: Trace, config: LabelConfig, finder: Finder | None, reason: str) -> dict[str, Any]:
@@ -117,11 +117,6 @@ def _facts(trace: Trace) -> dict[str, Any]:
         "answer_characters": len(trace.reasoning.answer.strip()),
         "digest": hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest(),
     }
-
-
-def utf8(text: str) -> str:
-    """A text as Parquet can hold it: half a surrogate pair becomes its escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _label(name: str, value: Any, reason: str | None) -> dict[str, Any]:
