@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import sys
+import resource
 import time
 from collections import deque
 
@@ -82,14 +82,7 @@ class ConcurrencyLimiter:
 
 
 def allow_sockets(count: int) -> None:
-    """Raise this process's limit of open files, often 1,024, by ``count``, as far as the system allows.
-
-    Windows has no such limit.
-    """
-    if sys.platform == "win32":
-        return
-    import resource
-
+    """Raise this process's limit of open files, often 1,024, by ``count``, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         limit = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
