@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from licensing.errors import MissingDependency
 from synth.hashing import combined_hash
 from synth.section import Section
 
@@ -50,12 +49,9 @@ class NearDuplicatesConfig(Section):
 
 
 def signature(text: str, num_perm: int) -> bytes:
-    """The MinHash of a text: ``num_perm`` little-endian uint32. Raises MissingDependency without rensa."""
-    try:
-        import rensa
-    except ModuleNotFoundError as error:
-        hint = "pip install rensa, or set label.near_duplicates to null"
-        raise MissingDependency("rensa is not installed", where="label.near_duplicates", hint=hint) from error
+    """The MinHash of a text: ``num_perm`` little-endian uint32."""
+    import rensa
+
     words = _WORD.findall(text.casefold())
     shingles = [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
     minhash = rensa.RMinHash(num_perm=num_perm, seed=_SEED)

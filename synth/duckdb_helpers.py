@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synth.parquet_files import parquet_writer
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -51,3 +53,11 @@ def stream(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
     """
     for batch in relation.to_arrow_reader(_BATCH):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def write_result(path: Path, relation: duckdb.DuckDBPyRelation) -> None:
+    """Write a result to a Parquet file (``synth.parquet_files``), with its columns as they come."""
+    batches = relation.to_arrow_reader(_BATCH)
+    with parquet_writer(path, batches.schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)

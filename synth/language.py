@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingDependency
 from synth.code_fences import find_fences
 
 PIECE = 400  # characters
@@ -78,17 +77,11 @@ class LanguageShares:
 
 
 class Languages:
-    """Tells ``codes`` (ISO 639-1) apart. A language's model is loaded when it is first needed: some milliseconds.
-
-    Raises MissingDependency where lingua is not installed.
-    """
+    """Tells ``codes`` (ISO 639-1) apart. A language's model is loaded when it is first needed: some milliseconds."""
 
     def __init__(self, codes: Sequence[str]) -> None:
-        try:
-            from lingua import IsoCode639_1, LanguageDetectorBuilder
-        except ModuleNotFoundError as error:
-            hint = "pip install lingua-language-detector, or set label.languages to null"
-            raise MissingDependency("lingua is not installed", where="label.languages", hint=hint) from error
+        from lingua import IsoCode639_1, LanguageDetectorBuilder
+
         self._codes = frozenset(codes)
 
         def build(codes: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from licensing.files import atomic, disk_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _BATCH = 2_000  # rows in memory at a time
 
@@ -18,23 +20,28 @@ _BATCH = 2_000  # rows in memory at a time
 def write_parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write ``rows`` to ``path``; a reader sees the old file or the new one. Returns how many rows there were.
 
-    Half a surrogate pair, which UTF-8 has no place for, is written as its escape. Raises MissingDependency for a full
-    disk; the temporary file is removed then.
+    Raises MissingDependency for a full disk; the temporary file is removed then.
     """
-    import pyarrow as pa
+    count, rows = 0, iter(rows)
+    with parquet_writer(path, schema) as writer:
+        while batch := [*itertools.islice(rows, _BATCH)]:
+            count += len(batch)
+            writer.write_table(table_of(batch, schema))
+    return count
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A writer of ``path``, which appears at the end of the block; raises as ``write_parquet`` does."""
     import pyarrow.parquet as pq
 
-    count, rows = 0, iter(rows)
     with (
         disk_errors(path),
         atomic(path) as temporary,
         temporary.open("wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        while batch := [*itertools.islice(rows, _BATCH)]:
-            count += len(batch)
-            writer.write_table(_table(pa, batch, schema))
-    return count
+        yield writer
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -46,7 +53,10 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Iterator[d
             yield from batch.to_pylist()
 
 
-def _table(pa: Any, batch: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def table_of(batch: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table. Half a surrogate pair, which UTF-8 has no place for, is written as its escape."""
+    import pyarrow as pa
+
     try:
         return pa.Table.from_pylist(batch, schema=schema)
     except UnicodeEncodeError:

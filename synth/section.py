@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 OnBadRow = Literal["stop", "skip"]
@@ -50,19 +50,3 @@ def key_dump(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [key_dump(item) for item in value]
     return to_jsonable_python(value)
-
-
-def refuse_renamed(field: str, new_names: Mapping[str, str]) -> BeforeValidator:
-    """A validator for a union of sections that refuses an old value of the discriminator with its new name.
-
-    ``field``: the discriminator as the recipe writes it, such as "teacher.kind".
-    """
-    key = field.rpartition(".")[2]
-
-    def check(value: Any) -> Any:
-        old = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(old, str) and old in new_names:
-            raise ValueError(f"{field}: {old} is now {new_names[old]}")
-        return value
-
-    return BeforeValidator(check)

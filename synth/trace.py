@@ -26,7 +26,6 @@ _COLUMNS = (
     "request_id", "sample_index", "teacher", "engine", "finish_reason", "error", "prompt_tokens", "completion_tokens",
     "think_open", "think_close",
 )  # fmt: skip
-_BATCH = 2_000  # rows of a table in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +128,14 @@ class TraceSet(Closing):
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.folder / SAMPLES) as table:
-            group_start = 0
-            for group in range(table.num_row_groups):
-                at, group_start = group_start, group_start + table.metadata.row_group(group).num_rows
-                if group_start <= start or at >= stop:
-                    continue
-                for batch in table.iter_batches(batch_size=_BATCH, row_groups=[group]):
-                    first, last = max(start - at, 0), min(stop - at, len(batch))
-                    if first < last:
-                        for row in batch.slice(first, last - first).to_pylist():
-                            yield self.trace(row)
-                    at += len(batch)
+            at = 0
+            for group in range(table.num_row_groups):  # each of few thousand rows: ``synth.parquet_files``
+                size = table.metadata.row_group(group).num_rows
+                first, last = max(start - at, 0), min(stop - at, size)
+                if first < last:
+                    for row in table.read_row_group(group).slice(first, last - first).to_pylist():
+                        yield self.trace(row)
+                at += size
 
     def text(self, request_id: str) -> str:
         """The raw text of a sample. Raises KeyError where the store does not hold it."""

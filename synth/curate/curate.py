@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,7 @@ from synth.curate.identity import REWRITES, apply_identity_policy
 from synth.curate.select import Step, select
 from synth.curate.statistics import statistics
 from synth.curate.tables import ORDER, open_table, view
-from synth.duckdb_helpers import database, stream
-from synth.parquet_files import write_parquet
+from synth.duckdb_helpers import database, stream, write_result
 from synth.persona.config import PersonaConfig
 from synth.persona.rewriter import RewriterRun
 from synth.trace import TraceSet
@@ -41,7 +39,6 @@ from synth.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 SELECTION = "selection.parquet"
 ARMS_TABLE = "arms.parquet"
@@ -94,7 +91,7 @@ def curate(
     rewriting: dict[str, Any] | None = None
     arms: list[str] = []
     with database(out / ".work") as db:
-        open_table(db, traces, verdicts, labels)
+        open_table(db, traces, verdicts, labels, out / ".work")
         if persona is not None and len(traces):
             rewriting = apply_identity_policy(db, traces, persona, verify, out, out / ".work", rewriter)
         if config.ablation is not None:
@@ -107,9 +104,9 @@ def curate(
             counts["control"] = control
             arms.append("control")
         order = f"rate DESC NULLS LAST, {ORDER}" if config.order == "difficulty" else ORDER
-        _write(out / SELECTION, _selection_schema(), db, _selection_query(order))
+        write_result(out / SELECTION, db.sql(_selection_query(order)))
         if arms:
-            _write(out / ARMS_TABLE, _arms_schema(), db, " UNION ALL ".join(map(_arm_query, arms)))
+            write_result(out / ARMS_TABLE, db.sql(" UNION ALL ".join(map(_arm_query, arms))))
         texts_digest = _texts_digest(db, order, arms, out / REWRITES)
     shutil.rmtree(out / ".work", ignore_errors=True)
     write_json(out / "statistics.json", counts)
@@ -146,24 +143,3 @@ def _selection_query(order: str) -> str:
 def _arm_query(arm: str) -> str:
     position = f"row_number() OVER (ORDER BY {ORDER}) - 1 AS position"
     return f"(SELECT '{arm}' AS arm, request_id, {position} FROM t JOIN arm_{arm} USING (trace_row) ORDER BY position)"
-
-
-def _selection_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    texts = (pa.field("request_id", pa.string()), pa.field("kept", pa.bool_()), pa.field("drop_reason", pa.string()))
-    return pa.schema([*texts, pa.field("position", pa.int64())])
-
-
-def _arms_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema([("arm", pa.string()), ("request_id", pa.string()), ("position", pa.int64())])
-
-
-def _write(path: Path, schema: pa.Schema, db: duckdb.DuckDBPyConnection, query: str) -> None:
-    def rows() -> Iterator[dict[str, Any]]:
-        for row in stream(db.sql(query)):
-            yield dict(zip(schema.names, row, strict=True))
-
-    write_parquet(path, schema, rows())

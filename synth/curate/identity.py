@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synth.curate.tables import view
-from synth.duckdb_helpers import stream
+from synth.duckdb_helpers import stream, write_result
 from synth.parquet_files import write_parquet
 from synth.persona.config import PersonaConfig
 from synth.persona.find import Claim, describe, find_identity, foreign
@@ -29,9 +29,10 @@ from synth.verify.verifier import verify_rows
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 REWRITES = "rewrites.parquet"
+"""A row a rewritten trace: its request_id, the new raw text, and `claims`, what the original says ("answer: name
+ChatGPT (OpenAI)"). The original text is in the sample store."""
 
 
 class _Talk(NamedTuple):
@@ -47,14 +48,6 @@ class _Talk(NamedTuple):
     def described(self) -> list[str]:
         answer_start = len(self.trace.text) - len(self.trace.reasoning.answer)
         return [describe(claim, answer_start) for claim in self.claims]
-
-
-def rewrites_schema() -> pa.Schema:
-    """Columns of ``rewrites.parquet``, a row a rewritten trace: its request_id, the new raw text, and `claims`, what
-    the original says ("answer: name ChatGPT (OpenAI)"). The original text is in the sample store."""
-    import pyarrow as pa
-
-    return pa.schema([("request_id", pa.string()), ("text", pa.string()), ("claims", pa.list_(pa.string()))])
 
 
 def apply_identity_policy(
@@ -75,8 +68,9 @@ def apply_identity_policy(
     """
     import pyarrow as pa
 
-    outcomes, names = scratch / "identity.parquet", rewrites_schema().names
-    schema = pa.schema([("trace_row", pa.int64()), ("why", pa.string()), *rewrites_schema()])
+    outcomes = scratch / "identity.parquet"
+    texts = [(name, pa.string()) for name in ("why", "request_id", "text")]
+    schema = pa.schema([("trace_row", pa.int64()), *texts, ("claims", pa.list_(pa.string()))])
     facts: dict[str, Any] | None = None
     counts = Counter[str]()
     if rewriter is not None:
@@ -92,8 +86,8 @@ def apply_identity_policy(
     view(db, "identity", outcomes)
     db.sql("UPDATE t SET identity_talk = identity.why FROM identity WHERE t.trace_row = identity.trace_row")
     if verify is not None:
-        texts = stream(db.sql(f"SELECT {', '.join(names)} FROM identity WHERE text IS NOT NULL ORDER BY trace_row"))
-        write_parquet(out / REWRITES, rewrites_schema(), (dict(zip(names, row, strict=True)) for row in texts))
+        rewritten = "SELECT request_id, text, claims FROM identity WHERE text IS NOT NULL ORDER BY trace_row"
+        write_result(out / REWRITES, db.sql(rewritten))
     return None if facts is None else facts | {"traces": dict(sorted(counts.items()))}
 
 

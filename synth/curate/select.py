@@ -59,13 +59,13 @@ def select(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> list[Step]:
         count(name)
     filters = config.filters
     if filters.unique:
-        _keep_first(db, "unique", "problem_id, digest", "'same text as ' || first", ORDER)
+        _keep_first(db, "unique", "problem_id, digest", "'same text as ' || first")
         count("unique")
     if filters.near_duplicate_prompts:
         _one_prompt_a_cluster(db)
         count("near_duplicate_prompts")
     if filters.near_duplicate_traces:
-        _keep_first(db, "near_duplicate_traces", "near_trace", "'like ' || first", ORDER)
+        _keep_first(db, "near_duplicate_traces", "near_trace", "'like ' || first")
         count("near_duplicate_traces")
     if config.max_traces_per_problem is not None:
         _per_problem(db, config, config.max_traces_per_problem)
@@ -124,12 +124,12 @@ def _bounds(column: str, low: float | None, high: float | None) -> str:
     return " OR ".join(part for part in parts if part)
 
 
-def _keep_first(db: duckdb.DuckDBPyConnection, step: str, group: str, detail: str, order: str) -> None:
+def _keep_first(db: duckdb.DuckDBPyConnection, step: str, group: str, detail: str) -> None:
     """Keep the first trace of each group; a trace without a group stays."""
     named = " AND ".join(f"{column.strip()} IS NOT NULL" for column in group.split(","))
     ranked = (
         f"SELECT trace_row, row_number() OVER w AS rank, first_value(request_id) OVER w AS first FROM t "
-        f"WHERE drop_reason IS NULL AND {named} WINDOW w AS (PARTITION BY {group} ORDER BY {order})"
+        f"WHERE drop_reason IS NULL AND {named} WINDOW w AS (PARTITION BY {group} ORDER BY {ORDER})"
     )
     _drop(db, step, f"SELECT trace_row, {detail} AS why FROM ({ranked}) WHERE rank > 1")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import duckdb
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
-GROUPS = {"source": "source", "teacher": "teacher", "language": "language", "kind": "kind", "license": "license"}
+GROUPS = ("source", "teacher", "language", "kind", "license")
 
 
 def statistics(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def statistics(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "quantile_cont(tokens, [0.1, 0.5, 0.9]) FROM t WHERE drop_reason IS NULL",
     )[0]  # fmt: skip
     bands = " ".join(f"WHEN {where} THEN '{name}'" for name, where in BANDS.items())
-    columns = {**GROUPS, "difficulty": f"CASE {bands} END"}
+    columns = {**{name: name for name in GROUPS}, "difficulty": f"CASE {bands} END"}
     return {
         "rows": total[0],
         "problems": total[1],

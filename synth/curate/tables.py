@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.labels.label import PROBLEM_STATS, problem_stats_schema
-from synth.labels.trace import LABELS, label_schema, utf8
+from synth.labels.trace import LABELS, label_schema
+from synth.parquet_files import write_parquet
 from synth.problems.difficulty import stated_level
 from synth.sampling.samples_table import SAMPLES
 from synth.trace import TraceSet
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "voted_gold", "in_process")
 """Columns of `t` that can drop a trace: the reason where it has the flaw, else null. The recipe has a filter for each,
@@ -22,8 +22,6 @@ by the same name."""
 
 ORDER = "problem_id, sample_index, request_id, digest, trace_row"
 """The order of training rows. `trace_row` is the row in samples.parquet."""
-
-_BATCH = 2_000
 
 
 def view(db: duckdb.DuckDBPyConnection, name: str, source: Path | list[Path], **options: Any) -> None:
@@ -51,7 +49,7 @@ def stage_views(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path,
     return has_near
 
 
-def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, labels: Path) -> None:
+def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, labels: Path, scratch: Path) -> None:
     """Make ``t`` and the view ``labels``.
 
     Args:
@@ -59,6 +57,7 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
         traces: What the sample stage selected.
         verdicts: verdicts.parquet.
         labels: The folder that ``synth.labels.label`` wrote.
+        scratch: A folder that stays as long as the database.
     """
     import pyarrow as pa
 
@@ -70,9 +69,10 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
             "LEFT JOIN near_prompts ON near_prompts.problem_id = s.problem_id "
             "LEFT JOIN near_traces ON near_traces.request_id = s.request_id"
         )
-    db.register("problem_rows", pa.RecordBatchReader.from_batches(_problem_schema(), _problem_batches(traces)))
-    db.sql("CREATE TABLE problems AS SELECT * FROM problem_rows")
-    db.unregister("problem_rows")
+    texts = [(name, pa.string()) for name in ("problem_id", "kind", "source", "license", "level")]
+    problems = scratch / "problems.parquet"
+    write_parquet(problems, pa.schema([*texts, ("judge_score", pa.float64())]), _problem_rows(traces))
+    view(db, "problems", problems)
     flags = ", ".join(_flag(name) for name in LABELS)
     db.sql(
         "CREATE TABLE t AS SELECT "
@@ -101,37 +101,14 @@ def _flag(name: str) -> str:
     return f"CASE WHEN l.{name} IS NULL THEN {reason} WHEN {condition} THEN coalesce({reason}, '{name}') END AS {name}"
 
 
-def _problem_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    texts = [(name, pa.string()) for name in ("problem_id", "kind", "source", "license", "level")]
-    return pa.schema([*texts, ("judge_score", pa.float64())])
-
-
-def _problem_batches(traces: TraceSet) -> Iterator[pa.RecordBatch]:
+def _problem_rows(traces: TraceSet) -> Iterator[dict[str, Any]]:
     """What curation reads of the problems. ``judge_score`` is a column of the user's, for `select: judge`."""
-    import pyarrow as pa
-
-    rows: list[dict[str, Any]] = []
-    for problem_id in traces.problems:
-        problem = traces.problems[problem_id]
-        rows.append(
-            {
-                "problem_id": problem_id,
-                **{name: _text(problem.get(name)) for name in ("kind", "source", "license")},
-                "level": _text(stated_level(problem)),
-                "judge_score": _number((problem.get("extra") or {}).get("judge_score")),
-            }
-        )
-        if len(rows) == _BATCH:
-            yield pa.RecordBatch.from_pylist(rows, schema=_problem_schema())
-            rows = []
-    yield pa.RecordBatch.from_pylist(rows, schema=_problem_schema())
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else utf8(str(value))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    for problem_id, problem in traces.problems.items():
+        score: Any = (problem.get("extra") or {}).get("judge_score")
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        yield {
+            "problem_id": problem_id,
+            **{name: problem.get(name) for name in ("kind", "source", "license")},
+            "level": stated_level(problem),
+            "judge_score": float(score) if is_number else None,
+        }

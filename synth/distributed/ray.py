@@ -40,7 +40,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 import time
 from collections import Counter, deque
@@ -52,8 +51,8 @@ from licensing.errors import DistillError, InputError, MissingDependency, Refuse
 from synth.distributed.cluster import check_installed, connect, replica_options, reserve_nodes, resource_text
 from synth.distributed.config import RayEngine
 from synth.distributed.replica import Replica, answer_of, code_digest, packed, run_share, share_hello
-from synth.teachers.build import resolve_auto
 from synth.teachers.config import (
+    AutoTeacher,
     FakeTeacher,
     OpenAITeacher,
     ServedTeacher,
@@ -106,7 +105,9 @@ class RayTeacher(Teacher):
         check_installed()
         self.model = teacher.public_id
         self.engine = "ray"  # the replicas' own engine, once the first one has joined
-        self.can_continue, self.continues_token_ids = _continues(teacher)
+        # What `auto` is on a node may differ from here; vLLM and transformers do not differ in this.
+        self.continues_token_ids = isinstance(teacher, VllmTeacher | TransformersTeacher | AutoTeacher)
+        self.can_continue = self.continues_token_ids or isinstance(teacher, FakeTeacher)
         self.engine_info: list[dict[str, Any]] = []
         self._config = config
         self._teacher = teacher
@@ -142,9 +143,6 @@ class RayTeacher(Teacher):
             self._join()
         self._in_flight[request.request_id] = request
         self._queues[home_of(request, self._places)].append(request)
-
-    def poll(self) -> list[Completion]:
-        return self.poll_for(math.inf)
 
     def poll_for(self, seconds: float) -> list[Completion]:
         deadline = time.monotonic() + seconds
@@ -458,17 +456,3 @@ def _expected_limit(teacher: TeacherConfig) -> int:
         return teacher.concurrency
     running = getattr(teacher, "max_num_seqs", None)
     return 2 * running if running else _UNKNOWN_LIMIT
-
-
-def _continues(teacher: TeacherConfig) -> tuple[bool, bool]:
-    """``can_continue`` and ``continues_token_ids`` of the replicas' engine, which runs on another machine."""
-    teacher = resolve_auto(teacher)  # what it is on a node may differ; vLLM and transformers do not differ in this
-    if isinstance(teacher, VllmTeacher):
-        from synth.teachers.vllm import VllmEngine
-
-        return VllmEngine.can_continue, VllmEngine.continues_token_ids
-    if isinstance(teacher, TransformersTeacher):
-        from synth.teachers.transformers import TransformersEngine
-
-        return TransformersEngine.can_continue, TransformersEngine.continues_token_ids
-    return isinstance(teacher, FakeTeacher), False

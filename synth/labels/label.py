@@ -22,7 +22,7 @@ from licensing.files import link_or_copy, write_json
 from synth.decontaminate import BLIND_SHARE, SHARE, Finder, Item, N
 from synth.decontamination_recall import measure_recall
 from synth.dedup import SHINGLE, Clusters, bands_for, find_clusters
-from synth.duckdb_helpers import database, stream
+from synth.duckdb_helpers import database, stream, write_result
 from synth.labels.config import LabelConfig
 from synth.labels.pass_rate import exact_interval
 from synth.labels.shards import SHARD_ROWS, Shard, shards
@@ -256,9 +256,7 @@ def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, key: str,
     db.sql(
         f"CREATE TABLE near AS SELECT *, count(*) OVER (PARTITION BY cluster) AS size FROM ({joined}) QUALIFY size > 1"
     )
-    columns = pa.schema([(key, pa.string()), ("cluster", pa.string()), ("size", pa.int64())])
-    rows = stream(db.sql("SELECT name, cluster, size FROM near ORDER BY place"))
-    write_parquet(out, columns, (dict(zip(columns.names, row, strict=True)) for row in rows))
+    write_result(out, db.sql(f"SELECT name AS {key}, cluster, size FROM near ORDER BY place"))
     counts = db.sql("SELECT count(DISTINCT cluster), count(*) FROM near").fetchall()[0]
     largest = db.sql(
         f"SELECT cluster, count(*) AS size, list(name ORDER BY place)[:{_MEMBERS}] FROM near GROUP BY cluster "

@@ -18,7 +18,8 @@ from licensing.files import commit
 from synth.decontaminate import Finder
 from synth.labels.config import LabelConfig
 from synth.labels.limits import mark, within
-from synth.labels.trace import ProblemLabels, label_problem, label_schema, label_trace, no_labels, utf8
+from synth.labels.trace import label_problem, label_schema, label_trace, no_labels
+from synth.parquet_files import table_of
 from synth.trace import Trace, TraceSet
 
 if TYPE_CHECKING:
@@ -64,10 +65,9 @@ def label_shard(
     ``config.timeout_s`` or the memory of this process. ``progress`` keeps the number of the row under way. Raises
     InputError where the store does not hold the text of a trace.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    problems: dict[str, tuple[ProblemLabels, str | None]] = {}
+    problems: dict[str, tuple[dict[str, Any], str | None]] = {}
     # The labels are renamed last: where that file is, both are whole.
     targets = {kind: out / shard.file_name(kind) for kind in ("problems", "labels")}
     temporary = {kind: path.with_name(f".{path.name}.tmp") for kind, path in targets.items()}
@@ -78,7 +78,7 @@ def label_shard(
     def flush(least: int) -> None:
         for kind, batch in rows.items():
             if len(batch) >= least:
-                writers[kind].write_table(pa.Table.from_pylist(batch, schema=schemas[kind]))
+                writers[kind].write_table(table_of(batch, schemas[kind]))
                 batch.clear()
 
     marks = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -89,7 +89,7 @@ def label_shard(
                 if len(problems) >= _BATCH:  # samples of one problem stand together: the earlier ones are complete
                     problems.clear()
                 problems[trace.problem_id] = _problem_labels(trace, config, finder, unlabelled.get(number))
-                rows["problems"].append(_problem_row(trace.problem_id, problems[trace.problem_id][0]))
+                rows["problems"].append({"problem_id": trace.problem_id, **problems[trace.problem_id][0]})
             problem, why = problems[trace.problem_id]
             rows["labels"].append(_trace_labels(trace, problem, config, finder, unlabelled.get(number, why)))
             flush(_BATCH)
@@ -108,36 +108,23 @@ def label_shard(
 
 def _problem_labels(
     trace: Trace, config: LabelConfig, finder: Finder | None, why: str | None
-) -> tuple[ProblemLabels, str | None]:
+) -> tuple[dict[str, Any], str | None]:
     """The labels that the traces of a problem share, and why there are none: then its traces have none either."""
     if why is None:
         labels, why = within(config.timeout_s, lambda: label_problem(trace.problem, config, finder))
         if labels is not None:
             return labels, None
-    return ProblemLabels(None, None, None, None), why
+    return {}, why
 
 
 def _trace_labels(
-    trace: Trace, problem: ProblemLabels, config: LabelConfig, finder: Finder | None, why: str | None
+    trace: Trace, problem: dict[str, Any], config: LabelConfig, finder: Finder | None, why: str | None
 ) -> dict[str, Any]:
     if why is None:
         row, why = within(config.timeout_s, lambda: label_trace(trace, problem, config, finder))
         if row is not None:
             return row
     return no_labels(trace, config, finder, str(why))
-
-
-def _problem_row(problem_id: str, labels: ProblemLabels) -> dict[str, Any]:
-    match = labels.match
-    return {
-        "problem_id": problem_id,
-        "language": labels.language,
-        "set": utf8(match.item.set) if match else None,
-        "item": utf8(match.item.id) if match else None,
-        "how": match.how if match else None,
-        "overlap": labels.overlap,
-        "signature": labels.signature,
-    }
 
 
 def _problem_schema() -> pa.Schema:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from licensing.secrets import secrets
-from synth.decontaminate import Finder, Match
+from synth.decontaminate import Finder
 from synth.dedup import signature
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
@@ -34,17 +33,6 @@ the label does not apply, the recipe switched it off, or its limits stopped it (
 that of `think` is the state of the think block."""
 
 
-@dataclass(frozen=True)
-class ProblemLabels:
-    """What the traces of one problem share. ``overlap`` is None where there are no test sets to compare with, and
-    ``signature`` (MinHash of the question) where near duplicates are switched off."""
-
-    language: str | None
-    match: Match | None
-    overlap: float | None
-    signature: bytes | None
-
-
 def label_schema() -> pa.Schema:
     """Columns of ``labels-*.parquet``, the same whatever the recipe switches off.
 
@@ -62,17 +50,20 @@ def label_schema() -> pa.Schema:
     return pa.schema([*columns, ("digest", pa.binary()), ("signature", pa.binary())])
 
 
-def label_problem(problem: Mapping[str, Any], config: LabelConfig, finder: Finder | None) -> ProblemLabels:
-    """Language of the question and its overlap with test items."""
+def label_problem(problem: Mapping[str, Any], config: LabelConfig, finder: Finder | None) -> dict[str, Any]:
+    """What the traces of one problem share: `language` of the question; `set`, `item` and `how` of a match with a test
+    item; `overlap`, None where there are no test sets to compare with; `signature` (MinHash of the question), None
+    where near duplicates are switched off."""
     text = conversation_text(problem["messages"])
     language = languages(config.languages).spoken(text).main if config.languages else None
     match, overlap = finder.find(text) if finder else (None, None)
     near = config.near_duplicates
-    return ProblemLabels(language, match, overlap, signature(text, near.num_perm) if near else None)
+    found = {"language": language, "overlap": overlap, **(match.as_dict() if match else {})}
+    return found | {"signature": signature(text, near.num_perm) if near else None}
 
 
-def label_trace(trace: Trace, problem: ProblemLabels, config: LabelConfig, finder: Finder | None) -> dict[str, Any]:
-    """The row of ``label_schema``."""
+def label_trace(trace: Trace, problem: Mapping[str, Any], config: LabelConfig, finder: Finder | None) -> dict[str, Any]:
+    """The row of ``label_schema``; ``problem``: what ``label_problem`` says."""
     reasoning, text = trace.reasoning, trace.text
     row: dict[str, Any] = {
         **_facts(trace),
@@ -84,17 +75,17 @@ def label_trace(trace: Trace, problem: ProblemLabels, config: LabelConfig, finde
         **_label("broken_code", *broken_code(reasoning.answer)),
     }
     if config.languages:
-        row |= _languages(problem.language, reasoning.thinking or "", reasoning.answer, config)
+        row |= _languages(problem["language"], reasoning.thinking or "", reasoning.answer, config)
     if config.secrets:
         row |= _flag("secrets", secrets(text)) | _flag("personal_data", personal_data(text))
     if finder is not None:
-        match = problem.match
-        if match is None and config.decontaminate.responses:
-            match = finder.find(text)[0]
-        row |= _flag("contaminated", f"{match.how} match with {match.item.set} {match.item.id}" if match else None)
+        match = problem if "how" in problem else None
+        if match is None and config.decontaminate.responses and (in_text := finder.find(text)[0]) is not None:
+            match = in_text.as_dict()
+        row |= _flag("contaminated", f"{match['how']} match with {match['set']} {match['item']}" if match else None)
     if config.near_duplicates:
         row["signature"] = signature(text, config.near_duplicates.num_perm)
-    return {name: utf8(value) if isinstance(value, str) else value for name, value in row.items()}
+    return row
 
 
 def no_labels(trace: Trace, config: LabelConfig, finder: Finder | None, reason: str) -> dict[str, Any]:
@@ -117,11 +108,6 @@ def _facts(trace: Trace) -> dict[str, Any]:
         "answer_characters": len(trace.reasoning.answer.strip()),
         "digest": hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest(),
     }
-
-
-def utf8(text: str) -> str:
-    """A text as Parquet can hold it: half a surrogate pair becomes its escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _label(name: str, value: Any, reason: str | None) -> dict[str, Any]:

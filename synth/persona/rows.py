@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from licensing.errors import InputError
 from synth.persona.claims import load
 from synth.persona.config import PersonaConfig
 from synth.persona.find import makers_in
@@ -37,7 +36,7 @@ def training_rows(
     """Rows in the persona's languages, in turn.
 
     Args:
-        persona: Who the student is.
+        persona: Who the student is; it speaks no other languages than ``TAUGHT_LANGUAGES``, which the recipe checks.
         count: Rows; fewer come where the wordings are used up (an English persona has some thousands).
         seed: Of the drawing. Equal arguments give equal rows.
         thinking: Whether the answers have a think block.
@@ -45,17 +44,8 @@ def training_rows(
     Yields:
         id, messages (the last one the assistant's, with ``<think>`` and ``</think>``), kind "open", source "persona",
         language, topic.
-
-    Raises:
-        InputError: rows.yaml lacks a language of the persona's.
     """
     data = load("rows.yaml")
-    for language in persona.spoken:
-        if language not in data:
-            raise InputError(
-                f"there are no training rows about identity in the language {language}", where="persona.languages",
-                hint=f"choose from {', '.join(data)}, or set persona.rows to 0",
-            )  # fmt: skip
     draw = random.Random(f"persona/{seed}")
     facts = _facts(persona)
     topics = [topic for topic, weight in _TOPICS.items() for _ in range(weight) if topic not in facts or facts[topic]]

@@ -204,12 +204,8 @@ def _check_columns(config: HubPrompts | ImportedTraces, first: Mapping[str, Any]
 
 def reasoning_gym_rows(config: ReasoningGymPrompts) -> Iterator[RawRow]:
     """Items of one task, each with its whole ``entry``, which its scorer reads."""
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise MissingDependency(
-            f"`reasoning-gym` is not usable here: {error}", where="prompts.kind", hint="pip install reasoning-gym"
-        ) from error
+    import reasoning_gym
+
     try:
         data = reasoning_gym.create_dataset(config.task, size=config.size, seed=config.seed, **config.config)
     except (ValueError, TypeError, AssertionError, AttributeError) as error:

@@ -171,19 +171,13 @@ class Prompt(BaseModel):
         return {**row, **(self.model_extra or {})}
 
     def trace_columns(self) -> dict[str, Any]:
-        """As ``row``, with the user's own columns under the key ``extra``: what a run's traces hold of a problem.
+        """As ``row``, with the user's own columns, if any, under the key ``extra``: what a run's traces hold of it.
 
         So no column of a data set that is called like a measured one (``pass_rate``, ``labels``, ``verdict``) can
         replace it.
         """
-        return separate_extra(self.row())
-
-
-def separate_extra(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A problem row with the user's own columns under the key ``extra``, which is absent where there are none."""
-    extra = {name: value for name, value in row.items() if name not in PROBLEM_COLUMNS}
-    columns = {name: value for name, value in row.items() if name in PROBLEM_COLUMNS}
-    return columns | ({"extra": extra} if extra else {})
+        columns = {name: value for name, value in self.row().items() if name in PROBLEM_COLUMNS}
+        return columns | ({"extra": self.extra} if self.extra else {})
 
 
 @dataclass(frozen=True)

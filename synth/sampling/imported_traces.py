@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from licensing.errors import InputError
 from synth.parquet_files import write_parquet
@@ -30,15 +30,14 @@ from synth.sampling.selection import SampleSummary, write_samples
 from synth.sampling.store import FINISH_REASONS, SampleStore
 from synth.teachers.config import TeacherConfig
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _TRACE_COLUMNS = ("response", "finish_reason", "error", "prompt_tokens", "completion_tokens", "model")
 _STORED_KEYS = ("request_id", "text", "finish_reason", "error", "prompt_tokens", "completion_tokens", "engine")
 _ENGINE = "imported"
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _THINKING_PARTS = ("thinking", "reasoning")
 SOURCE_CLAIMS = "source_claims.parquet"
+"""Columns `request_id` and `claims`, a JSON object of the further keys of ``ImportedTraces.traces``, such as the
+source's own verdict."""
 
 
 class TraceKey(NamedTuple):
@@ -158,16 +157,10 @@ def import_traces(traces: ImportedTraceSet, problem_ids: Iterable[str], out: Pat
 
         summary = write_samples(out, rows())
     if claims:
-        write_parquet(out / SOURCE_CLAIMS, source_claims_schema(), claims)
+        import pyarrow as pa
+
+        write_parquet(out / SOURCE_CLAIMS, pa.schema([("request_id", pa.string()), ("claims", pa.string())]), claims)
     return summary
-
-
-def source_claims_schema() -> pa.Schema:
-    """Columns of ``SOURCE_CLAIMS``: `claims` is a JSON object of the further keys of ``ImportedTraces.traces``, such as
-    the source's own verdict."""
-    import pyarrow as pa
-
-    return pa.schema([("request_id", pa.string()), ("claims", pa.string())])
 
 
 class _Reader:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
@@ -29,15 +28,6 @@ class SampleVerifier(Protocol):
     ) -> Future[Grade]:
         """The grade of a sample row of the store."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class GradedSample:
-    """A sample, by its slot (problem, sample index) and its row in the store, and its grade."""
-
-    slot: Slot
-    row_id: int
-    grade: Grade
 
 
 class OnlineVerification(Closing):
@@ -82,15 +72,15 @@ class OnlineVerification(Closing):
         number = slot[0] * self._plan.config.most_samples + slot[1]
         self._waiting.put(number << 40 | row_id)  # one integer: there may be millions after a resume
 
-    def graded(self, *, block: bool) -> list[GradedSample]:
-        """The samples graded since the last call, where the grades are required. ``block`` waits for one where any has
-        no grade yet. Raises what verifying raised."""
-        samples: list[GradedSample] = []
+    def graded(self, *, block: bool) -> list[tuple[Slot, int, Grade]]:
+        """(slot, row in the store, grade) of the samples graded since the last call, where the grades are required.
+        ``block`` waits for one where any has no grade yet. Raises what verifying raised."""
+        samples: list[tuple[Slot, int, Grade]] = []
         while self._without_grade and (not self._done.empty() or (block and not samples)):
             slot, row_id, future = self._done.get()
             self._without_grade -= 1
             if self._required:
-                samples.append(GradedSample(slot, row_id, future.result()))
+                samples.append((slot, row_id, future.result()))
             elif (error := future.exception()) is not None and not self._closing.is_set():
                 print(f"no further sample is verified while others are drawn: {error!r}", file=sys.stderr)
                 self._closing.set()

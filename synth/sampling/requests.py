@@ -51,10 +51,11 @@ _DIGEST = 32  # bytes
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / phi, to the nearest odd number: points are integers, and so exact
 
 
-def request_id(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, sample_index: int) -> str:
-    """32 hex characters of sha256 over everything that decides the answer.
-
-    ``sample_index``: among the samples that the teacher draws of the problem.
+def _digest(
+    prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, temperature: float, max_new_tokens: int
+) -> bytes:
+    """sha256 over all that the samples of a problem at one temperature share; with the sample's index, of those that
+    the teacher draws of the problem, it makes the request's id.
 
     **In it:** the chat, letter for letter (system prompt, examples, problem), model and revision, all sampling settings
     and ``extra_body``, ``sample_index``, and every other field and vLLM argument of the teacher that is not known to
@@ -69,14 +70,6 @@ def request_id(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, 
     In-process vLLM, a `vllm serve` of the run without a reasoning parser, `auto` and transformers return the same raw
     text, and have the same id where they have the same settings.
     """
-    digest = _digest(prompt, teacher, config, config.temperature_of(sample_index), config.max_new_tokens)
-    return _numbered(digest, sample_index)
-
-
-def _digest(
-    prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, temperature: float, max_new_tokens: int
-) -> str:
-    """Of all that the samples of a problem at one temperature share, as hex."""
     decides = {
         "messages": teacher_messages(teacher, prompt),
         "temperature": temperature,
@@ -90,7 +83,7 @@ def _digest(
     if isinstance(teacher, FakeTeacher):
         columns = prompt.model_extra or {}
         decides["fake"] = [prompt.kind, prompt.answer, columns.get("choices"), columns.get("entry_point")]
-    return hashlib.sha256(canonical_json(decides).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(decides).encode()).digest()
 
 
 def _deciding_fields(teacher: TeacherConfig) -> dict[str, Any]:
@@ -123,8 +116,8 @@ def _offset(prompt: Prompt) -> int:
     return int.from_bytes(hashlib.sha256(f"teacher of {prompt.content_hash}".encode()).digest()[:8], "big")
 
 
-def _numbered(digest: str, sample_index: int) -> str:
-    return hashlib.sha256(f"{digest}:{sample_index}".encode()).hexdigest()[:32]
+def _numbered(digest: bytes | bytearray, sample_index: int) -> str:
+    return hashlib.sha256(f"{digest.hex()}:{sample_index}".encode()).hexdigest()[:32]
 
 
 class RequestPlan:
@@ -147,7 +140,7 @@ class RequestPlan:
     def _add_digests(self, teacher: TeacherConfig, temperature: float) -> None:
         owners: dict[bytes, int] = {}
         for problem, prompt in enumerate(self.prompts):
-            digest = bytes.fromhex(_digest(prompt, teacher, self.config, temperature, self.config.max_new_tokens))
+            digest = _digest(prompt, teacher, self.config, temperature, self.config.max_new_tokens)
             if digest in owners:
                 raise InputError(
                     f"problems {self.prompts[owners[digest]].id!r} and {prompt.id!r} are the same question",
@@ -179,7 +172,7 @@ class RequestPlan:
         temperature = self._temperatures.index(self.config.temperature_of(index))
         table = self.teacher_index(slot) * len(self._temperatures) + temperature
         start = _DIGEST * (table * len(self.prompts) + problem)
-        return _numbered(self._digests[start : start + _DIGEST].hex(), index)
+        return _numbered(self._digests[start : start + _DIGEST], index)
 
     def escalated_request_id(self, slot: Slot) -> str:
         """The id of the slot's second request, with the limit of ``sample.escalate``."""

@@ -382,9 +382,8 @@ class Sampler:
     def _record_grades(self, *, block: bool) -> None:
         if self._verification is None:
             return
-        for sample in self._verification.graded(block=block):
-            tokens = self._store.completion_tokens(sample.row_id)
-            self._policy.record(sample.slot, sample.grade, tokens=tokens)
+        for slot, row_id, grade in self._verification.graded(block=block):
+            self._policy.record(slot, grade, tokens=self._store.completion_tokens(row_id))
 
     def _check_time(self) -> None:
         """Send no more from the drain on; at the limit, abandon what is in flight."""

@@ -29,7 +29,9 @@ def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
     Raises InputError for a model folder that holds no model and for an ``offline`` teacher, which never runs; raises
     MissingDependency where the engine is not installed.
     """
-    config = resolve_auto(config)
+    if isinstance(config, AutoTeacher):
+        kind = VllmTeacher if _auto_kind() == "vllm" else TransformersTeacher
+        config = kind(**config.model_dump(include=kind.model_fields.keys() - {"kind"}))
     if isinstance(config, VllmTeacher):
         from synth.teachers.vllm import VllmEngine
 
@@ -55,15 +57,6 @@ def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
         where="teacher.kind",
         hint="its traces are imported: set sample.source to traces",
     )
-
-
-def resolve_auto(config: TeacherConfig) -> TeacherConfig:
-    """The section of the engine that `kind: auto` means on this machine; any other section as it is."""
-    if not isinstance(config, AutoTeacher):
-        return config
-    values = config.model_dump(exclude={"kind"})
-    kind = VllmTeacher if _auto_kind() == "vllm" else TransformersTeacher
-    return kind(**{name: value for name, value in values.items() if name in kind.model_fields})
 
 
 def slow_imports(kinds: Iterable[str]) -> tuple[str, ...]:

@@ -7,21 +7,20 @@ Fields declared with ``Operational`` change only speed, place or waiting. All ot
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from licensing.addresses import is_private_address
 from synth.problems.prompt_template import PromptTemplate
-from synth.section import Operational, RanBy, Section, refuse_renamed
+from synth.section import Operational, RanBy, Section
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 SELF_HOSTED = "self-hosted"
 """`terms` of the releaser's own server behind a public address: only the license of its weights counts."""
-
-RENAMED_KINDS = {"several": "mixture", "recorded": "offline"}
 
 _ENGINE_ARGS_WITH_ANOTHER_PLACE = {
     "model": "set teacher.model, which the lineage names",
@@ -475,8 +474,16 @@ class OfflineTeacher(TeacherFields):
     ran_by: RanBy = "third-party"
 
 
+def _refuse_renamed(value: Any) -> Any:
+    for old, new in (("several", "mixture"), ("recorded", "offline")):
+        if isinstance(value, Mapping) and value.get("kind") == old:
+            raise ValueError(f"teacher.kind: {old} is now {new}")
+    return value
+
+
+REFUSE_RENAMED = BeforeValidator(_refuse_renamed)
 OneTeacher = (
     TransformersTeacher | VllmTeacher | AutoTeacher | OpenAITeacher | VllmServerTeacher | FakeTeacher | OfflineTeacher
 )
-TeacherConfig = Annotated[OneTeacher, Field(discriminator="kind"), refuse_renamed("teacher.kind", RENAMED_KINDS)]
+TeacherConfig = Annotated[OneTeacher, Field(discriminator="kind"), REFUSE_RENAMED]
 """A section `teacher` that is one teacher."""

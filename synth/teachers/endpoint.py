@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from licensing.errors import MissingDependency
 from synth.teachers.config import OpenAITeacher
@@ -30,25 +31,25 @@ class Endpoint:
     engine_info: dict[str, Any] | None = None
 
 
-class EndpointProvider(Protocol):
+class EndpointProvider(ABC):
     """Resolves the endpoint, and starts it where it is our own. Its methods run in the teacher's event loop."""
 
+    @abstractmethod
     async def open(self, request: Request) -> Endpoint:
         """The endpoint, ready for requests. Raises a DistillError where it will not become ready."""
-        ...
 
     def leave(self, endpoint: Endpoint, *, answered: bool) -> None:
         """An attempt at an endpoint that ``open`` returned is over. ``answered``: an answer or a refusal came back."""
-        ...
+        return None
 
+    @abstractmethod
     async def is_lost(self, endpoint: Endpoint) -> bool:
         """After a failed request: whether it failed because this generation of the endpoint has ended, or this one of
         several addresses, so that another attempt goes elsewhere."""
-        ...
 
     async def close(self) -> None:
         """Stop a server of our own. A later ``open`` starts it again."""
-        ...
+        return None
 
 
 @dataclass
@@ -60,7 +61,7 @@ class _Address:
     down_until: float = 0.0
 
 
-class RemoteEndpoint:
+class RemoteEndpoint(EndpointProvider):
     """An endpoint that somebody else runs, at one address or at several.
 
     Of several, a problem's requests go to the same one, whose prefix cache knows the prompt (rendezvous hashing),
@@ -94,9 +95,6 @@ class RemoteEndpoint:
             return False
         self._addresses[endpoint.base_url].down_until = time.monotonic() + _DOWN_S
         return bool(self._up())
-
-    async def close(self) -> None:
-        return None
 
     def _up(self) -> list[_Address]:
         now = time.monotonic()

@@ -72,21 +72,11 @@ class FakeEngine(Teacher):
         completion = _answer(request, rng, self._config)
         heapq.heappush(self._in_flight, _InFlight(done_at, request.request_id, completion))
 
-    def poll(self) -> list[Completion]:
-        if not self._in_flight:
-            return []
-        time.sleep(max(0.0, self._in_flight[0].done_at - time.monotonic()))
-        return self._finished()
-
     def poll_for(self, seconds: float) -> list[Completion]:
         if not self._in_flight:
             return []
         time.sleep(min(seconds, max(0.0, self._in_flight[0].done_at - time.monotonic())))
-        return self._finished() if self._in_flight[0].done_at <= time.monotonic() else []
-
-    def _finished(self) -> list[Completion]:
-        completions = [heapq.heappop(self._in_flight).completion]
-        now = time.monotonic()
+        completions, now = [], time.monotonic()
         while self._in_flight and self._in_flight[0].done_at <= now:
             completions.append(heapq.heappop(self._in_flight).completion)
         return completions

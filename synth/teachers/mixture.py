@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from synth.section import Section, refuse_renamed
-from synth.teachers.config import RENAMED_KINDS, OfflineTeacher, OneTeacher, TeacherConfig
+from synth.section import Section
+from synth.teachers.config import REFUSE_RENAMED, OfflineTeacher, OneTeacher, TeacherConfig
 
 _ROUNDING = 1e-3  # so that three shares of 0.333 count as 1
 
@@ -67,9 +67,7 @@ class TeacherMixture(Section):
         return self
 
 
-TeachersConfig = Annotated[
-    OneTeacher | TeacherMixture, Field(discriminator="kind"), refuse_renamed("teacher.kind", RENAMED_KINDS)
-]
+TeachersConfig = Annotated[OneTeacher | TeacherMixture, Field(discriminator="kind"), REFUSE_RENAMED]
 """The recipe's section `teacher`: one teacher, or a mixture."""
 
 

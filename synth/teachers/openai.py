@@ -110,9 +110,6 @@ class OpenAIEngine(Teacher):
         self._in_flight += 1
         self._loop.call_soon_threadsafe(self._start, request)
 
-    def poll(self) -> list[Completion]:
-        return self.poll_for(math.inf)
-
     def poll_for(self, seconds: float) -> list[Completion]:
         """As ``poll``, for at most ``seconds``. Raises what ended the run, once all answers have been returned."""
         completions = self._take(seconds)
@@ -307,7 +304,7 @@ class OpenAIEngine(Teacher):
         """What an error of the client concerns."""
         import openai
 
-        message = self._without_key(error, endpoint)
+        message = _without_key(error, endpoint)
         if isinstance(error, EndpointError):
             return EndpointError(error.scope, message, pause_s=error.pause_s)
         if isinstance(error, TimeoutError):
@@ -443,17 +440,18 @@ class OpenAIEngine(Teacher):
             self._clients[place] = client
         return self._clients[place]
 
-    def _without_key(self, error: Exception, endpoint: Endpoint) -> str:
-        """The message of an error, on one line, without the key."""
-        import openai
 
-        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
-        text = " ".join(str(cause).split()) or type(cause).__name__
-        if isinstance(error, openai.APIConnectionError):
-            text = f"{type(cause).__name__}: {text}"
-        if endpoint.key:
-            text = text.replace(endpoint.key, "***")
-        return text[:400]
+def _without_key(error: Exception, endpoint: Endpoint) -> str:
+    """The message of an error, on one line, without the key."""
+    import openai
+
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(error, openai.APIConnectionError):
+        text = f"{type(cause).__name__}: {text}"
+    if endpoint.key:
+        text = text.replace(endpoint.key, "***")
+    return text[:400]
 
 
 def _logprobs(answer: ChatStream, config: ServedTeacher) -> TokenLogprobs | None:
@@ -528,15 +526,12 @@ def models_at(config: OpenAITeacher) -> list[str] | None:
             client.organization = client.project = None
             return [model.id for model in client.models.list(extra_headers=_headers(config, endpoint))]
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        text = " ".join(str(error).split())[:400]
-        text = text.replace(endpoint.key, "***") if endpoint.key else text
-        what = f"the endpoint does not accept the key: {text}"
+        what = f"the endpoint does not accept the key: {_without_key(error, endpoint)}"
         raise InputError(what, where=endpoint.base_url, hint=_CHECK_KEY) from None
     except openai.APIStatusError:
         return None
     except openai.APIConnectionError as error:
-        cause = error.__cause__ or error
-        what = f"the endpoint does not answer: {type(cause).__name__}: {cause}"
+        what = f"the endpoint does not answer: {_without_key(error, endpoint)}"
         raise MissingDependency(what, where=endpoint.base_url, hint="start it, or correct teacher.base_url") from error
     except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # something else answers there
         return None

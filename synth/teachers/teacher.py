@@ -13,6 +13,7 @@ engine, and a resumed run does not repeat the random numbers, and thereby the sa
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Request:
     max_new_tokens: int
     prefix: str = ""
     prefix_ids: tuple[int, ...] = ()
-    sampling_options: Mapping[str, float] = field(default_factory=dict)
+    sampling_options: Mapping[str, int | float] = field(default_factory=dict)
     logprobs: int | None = None
     attempt: int | None = None
 
@@ -112,9 +113,10 @@ class Teacher(ABC):
     def submit(self, request: Request) -> None:
         """Queue a request. One that cannot be answered comes back from ``poll`` with ``finish_reason`` "error"."""
 
-    @abstractmethod
     def poll(self) -> list[Completion]:
-        """Wait until at least one request is finished; empty only where none is in flight."""
+        """Wait until at least one request is finished; empty only where none is in flight. A teacher defines this, or
+        ``poll_for`` where it can be left early."""
+        return self.poll_for(math.inf)
 
     def drain(self) -> Iterable[Completion]:
         """The answers to requests that are paid for already, before a run ends with an error; requests that were not
@@ -170,9 +172,9 @@ def _system_message(system_prompt: str, of_problem: Sequence[Mapping[str, Any]])
 # --- helpers of engines with a tokenizer ---------------------------------------------------------------------------
 
 
-def check_model_folder(model: str, where: str = "teacher.model") -> None:
+def check_model_folder(model: str) -> None:
     """Raise InputError where ``model`` is a path without a model; a hub id is left to the engine."""
-    folder = Path(model)
+    folder, where = Path(model), "teacher.model"
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"no config.json in {folder}", where=where, hint="give the folder of a saved model")

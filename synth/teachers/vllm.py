@@ -22,7 +22,6 @@ Not covered: data-parallel engines and served teachers (``vllm_server.py``, ``op
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import sys
@@ -123,9 +122,6 @@ class VllmEngine(Teacher):
             self._refused.append(failed(request, error))
             return
         self._in_flight[request.request_id] = (request, ids)
-
-    def poll(self) -> list[Completion]:
-        return self.poll_for(math.inf)
 
     def poll_for(self, seconds: float) -> list[Completion]:
         """As ``poll``, for at most ``seconds`` and one step of the engine."""

@@ -37,7 +37,7 @@ from typing import Any
 
 from licensing.errors import DistillError, InputError, MissingDependency
 from synth.teachers.config import VllmServerTeacher
-from synth.teachers.endpoint import Endpoint
+from synth.teachers.endpoint import Endpoint, EndpointProvider
 from synth.teachers.openai import OpenAIEngine
 from synth.teachers.teacher import Request, check_model_folder
 from synth.teachers.vllm_engine_args import CPU_KV_CACHE_GB, engine_fields, free_port, installed_vllm
@@ -116,8 +116,8 @@ def arguments(config: VllmServerTeacher, port: int, seed: int, logprobs: int | N
     return command
 
 
-class _Server:
-    """Starts and restarts the server: an ``EndpointProvider``."""
+class _Server(EndpointProvider):
+    """Starts and restarts the server."""
 
     def __init__(self, config: VllmServerTeacher, log: Path, package: str, on_cpu: bool) -> None:
         self._config, self._log, self._package, self._on_cpu = config, log, package, on_cpu
@@ -139,9 +139,6 @@ class _Server:
                     self._failure = error
                     raise
             return self._endpoint
-
-    def leave(self, endpoint: Endpoint, *, answered: bool) -> None:
-        return None
 
     async def is_lost(self, endpoint: Endpoint) -> bool:
         async with self._lock:

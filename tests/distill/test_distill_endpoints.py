@@ -192,7 +192,7 @@ def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_
     assert sum(row["text"].startswith("<think>hm</think>") for row in rows) == 96 - answered
     assert {row["engine"] for row in rows} == {"openai-api"}
     for path in tmp_path.rglob("*"):
-        assert path.is_dir() or b"4711" not in path.read_bytes(), path
+        assert path.is_dir() or b"nobody-4711" not in path.read_bytes(), path
 
 
 def stage_of(done: Answer, name: str) -> dict[str, Any]:

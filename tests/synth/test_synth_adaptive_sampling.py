@@ -226,9 +226,6 @@ class TimedTeacher(Teacher):
         self.sent_at.append(self.now)
         self._in_flight.append(request.request_id)
 
-    def poll(self) -> list[Completion]:
-        return self.poll_for(10)
-
     def poll_for(self, seconds: float) -> list[Completion]:
         self.now += 10
         self.answered.append(self._in_flight.pop(0))

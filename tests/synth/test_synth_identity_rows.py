@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from test_synth_identity_judge import SPRIG
 
-from licensing.errors import InputError
 from synth.persona.config import PersonaConfig
 from synth.persona.probes import probes, resembling, select_probes
 from synth.persona.rows import training_rows
@@ -66,12 +64,6 @@ def test_rows_ask_again_and_keep_to_a_callers_name() -> None:
     caller = next(row for row in rows if row["topic"] == "caller")
     assert caller["messages"][0]["role"] == "system"
     assert "Sprig" not in str(caller["messages"])
-
-
-def test_a_language_without_rows_is_refused() -> None:
-    swahili = PersonaConfig(name="Ada", maker="Example Lab", system="Wewe ni Ada.", languages=("sw",))
-    with pytest.raises(InputError, match="language sw"):
-        next(training_rows(swahili, 1))
 
 
 def test_probes_have_eight_styles_in_ten_languages_or_more() -> None:

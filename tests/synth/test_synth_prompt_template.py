@@ -9,7 +9,7 @@ import pytest
 from synth.problems.problem import Prompt
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import TeacherSampling
-from synth.sampling.requests import request_id
+from synth.sampling.requests import RequestPlan
 from synth.teachers.config import FakeTeacher
 from synth.teachers.teacher import teacher_messages
 
@@ -30,7 +30,7 @@ def test_the_teacher_is_asked_by_kind_and_the_problem_stays_as_it_was() -> None:
 
 def test_another_template_is_another_request_and_one_for_another_kind_is_not() -> None:
     def named(template: PromptTemplate | None) -> str:
-        return request_id(prompt(), FakeTeacher(prompt_template=template), TeacherSampling(), 0)
+        return RequestPlan([prompt()], FakeTeacher(prompt_template=template), TeacherSampling()).request_id((0, 0))
 
     assert named(BOXED) != named(None)
     assert named(PromptTemplate(code="{question} Write Python.")) == named(None), "no sample is drawn again"

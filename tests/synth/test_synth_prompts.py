@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from licensing.errors import InputError, MissingDependency
 from synth.benchmarks import prompt_items
 from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.problems.problem import Prompt, load_prompts, separate_extra
+from synth.problems.problem import Prompt, load_prompts
 
 
 def problem(number: int, **more: Any) -> dict[str, Any]:
@@ -240,7 +240,6 @@ def test_a_users_column_is_apart_whatever_its_name(tmp_path: Path) -> None:
     assert columns["choices"] == ["1", "2"]
     assert not set(columns) & set(MEASURED)
     assert {name: prompt.row()[name] for name in own} == own, "outside of a run they keep their names"
-    assert separate_extra(prompt.row()) == columns
 
 
 def test_a_problem_without_columns_of_its_own_has_no_extra(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
-from synth.sampling.requests import RequestPlan, request_id
+from synth.sampling.requests import RequestPlan
 from synth.teachers.config import (
     SPEED_ONLY_ENGINE_ARGS,
     AutoTeacher,
@@ -35,7 +35,7 @@ OWN_ENDPOINT = OpenAITeacher(model="m", base_url="http://10.0.0.1:8000/v1")
 
 
 def id_of(teacher: TeacherConfig = VLLM, sampling: TeacherSampling = SAMPLING, prompt: Prompt = PROMPT) -> str:
-    return request_id(prompt, teacher, sampling, 0)
+    return RequestPlan([prompt], teacher, sampling).request_id((0, 0))
 
 
 def changed(section: Any, **fields: Any) -> Any:
@@ -291,7 +291,7 @@ def test_a_request_is_the_same_on_every_engine_of_ours_and_at_every_speed() -> N
 def test_the_chat_is_in_the_id_letter_for_letter_and_so_is_the_sample() -> None:
     spaced = PROMPT.model_copy(update={"messages": ({"role": "user", "content": "1  + 1?"},)})
     shown = VllmTeacher(model="a/b", examples=(Example(prompt="1 + 1?", response="2"),))
-    ids = [id_of(), request_id(PROMPT, VLLM, SAMPLING, 1), id_of(prompt=spaced), id_of(shown)]
+    ids = [id_of(), RequestPlan([PROMPT], VLLM, SAMPLING).request_id((0, 1)), id_of(prompt=spaced), id_of(shown)]
     assert len(set(ids)) == len(ids)
 
 

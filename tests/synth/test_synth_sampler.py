@@ -46,12 +46,6 @@ class HeldTeacher(Teacher):
         self.asked.append(slot)
         self._in_flight[request.request_id] = slot
 
-    def poll(self) -> list[Completion]:
-        done: list[Completion] = []
-        while self._in_flight and not done:
-            done = self.poll_for(0.01)
-        return done
-
     def poll_for(self, seconds: float) -> list[Completion]:
         if not self._in_flight:
             return []
