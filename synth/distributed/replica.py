@@ -29,13 +29,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from licensing.errors import DistillError
+from synth.problems.problem import Prompt
 from synth.teachers.build import build_teacher
 from synth.teachers.config import TeacherConfig, VllmTeacher
 from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import Completion, Request, Teacher
 
 _TEACHER: TypeAdapter[TeacherConfig] = TypeAdapter(TeacherConfig)
-_REQUESTS: TypeAdapter[list[Request]] = TypeAdapter(list[Request])
 
 _WITH_CAPACITY_S, _AT_CAPACITY_S = 0.02, 1.0  # how long the teacher is polled before the inbox is looked at
 _BATCH = 64  # answers in one message: about ten megabytes at 32k tokens each
@@ -235,12 +235,26 @@ def _with_arguments(teacher: VllmTeacher, arguments: dict[str, Any]) -> VllmTeac
 
 def packed(requests: Sequence[Request]) -> str:
     """Requests as JSON text."""
-    return _REQUESTS.dump_json(list(requests)).decode()
+    rows = []
+    for request in requests:
+        row = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+        rows.append(row | {"prompt": request.prompt.row()})
+    return json.dumps(rows)
 
 
 def unpacked(text: str) -> list[Request]:
     """The requests of ``packed``."""
-    return _REQUESTS.validate_json(text, context={"allow_missing_gold": True})
+    return [
+        Request(
+            **row
+            | {
+                "prompt": Prompt.model_validate(row["prompt"], context={"allow_missing_gold": True}),
+                "messages": tuple(row["messages"]),
+                "prefix_ids": tuple(row["prefix_ids"]),
+            }
+        )
+        for row in json.loads(text)
+    ]
 
 
 def _answer_row(answer: Completion) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Request:
     max_new_tokens: int
     prefix: str = ""
     prefix_ids: tuple[int, ...] = ()
-    sampling_options: Mapping[str, int | float] = field(default_factory=dict)
+    sampling_options: Mapping[str, float] = field(default_factory=dict)
     logprobs: int | None = None
     attempt: int | None = None
 
