@@ -12,8 +12,7 @@ import contextlib
 import email.utils
 import resource
 import time
-
-import anyio
+from collections import deque
 
 _ROUNDS = 32  # of answers, from a limit of one to the whole
 
@@ -24,41 +23,62 @@ class ConcurrencyLimiter:
     def __init__(self, most: int) -> None:
         self.limit = float(most)
         self._most = most
-        self._slots = anyio.CapacityLimiter(most)
-        self._paused_until = self._cut_at = 0.0
+        self._running = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._paused_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._cut_at = 0.0
 
     async def enter(self) -> float:
-        """Wait for a slot, first come, first served, one a task; returns the time at which it was granted, for
-        ``refused``."""
-        await self._slots.acquire()
-        try:
-            while (left := self._paused_until - time.monotonic()) > 0:
-                await asyncio.sleep(left)
-        except asyncio.CancelledError:
-            self.leave()
-            raise
+        """Wait for a slot, first come, first served; returns the time at which it was granted, for ``refused``."""
+        if self._waiting or not self._open():
+            slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(slot)
+            self._wake()
+            try:
+                await slot
+            except asyncio.CancelledError:
+                if slot.done() and not slot.cancelled():
+                    self.leave()
+                raise
+        else:
+            self._running += 1
         return time.monotonic()
 
     def leave(self) -> None:
-        """Give the task's slot back."""
-        self._slots.release()
+        """Give the slot back."""
+        self._running -= 1
+        self._wake()
 
     def answered(self) -> None:
         """A request was answered."""
-        self._set(min(float(self._most), self.limit + max(1.0, self._most / _ROUNDS) / self.limit))
+        self.limit = min(float(self._most), self.limit + max(1.0, self._most / _ROUNDS) / self.limit)
 
     def refused(self, entered: float, pause_s: float | None) -> None:
         """The endpoint refused a request that had entered then. No slot is granted for ``pause_s`` seconds."""
         now = time.monotonic()
         if entered >= self._cut_at:  # refusals of requests from before the last cut say nothing about the new limit
-            self._set(max(1.0, self.limit / 2))
+            self.limit = max(1.0, self.limit / 2)
             self._cut_at = now
         if pause_s is not None:
             self._paused_until = max(self._paused_until, now + pause_s)
 
-    def _set(self, limit: float) -> None:
-        self.limit = limit
-        self._slots.total_tokens = int(limit)
+    def _open(self) -> bool:
+        return self._running < int(self.limit) and time.monotonic() >= self._paused_until
+
+    def _wake(self) -> None:
+        while self._waiting and self._open():
+            slot = self._waiting.popleft()
+            if not slot.done():
+                self._running += 1
+                slot.set_result(None)
+        left = self._paused_until - time.monotonic()
+        if self._waiting and left > 0 and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(left, self._pause_over)
+
+    def _pause_over(self) -> None:
+        self._timer = None
+        self._wake()
 
 
 def allow_sockets(count: int) -> None:
