@@ -64,9 +64,8 @@ class AnswerStore(Closing):
     def __init__(self, folder: Path) -> None:
         self._offsets: dict[str, int] = {}
         self._log = AppendLog(folder / "answers.jsonl")
-        for offset, line in self._log.scan():
-            if line.endswith(b"\n"):
-                self._offsets.setdefault(json.loads(line)["key"], offset)
+        for offset, row in self._log.rows("key"):
+            self._offsets.setdefault(row["key"], offset)
         self.verdicts = VerdictStore(folder)
 
     def close(self) -> None:

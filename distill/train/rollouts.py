@@ -66,9 +66,8 @@ class RolloutLog:
         self._tokenizer, self._stop_ids = tokenizer, set(stop_ids)
         self._log = AppendLog(path)
         self._offsets: dict[str, int] = {}
-        for offset, line in self._log.scan():
-            if line.endswith(b"\n"):
-                self._offsets[json.loads(line)["request_id"]] = offset
+        for offset, row in self._log.rows("request_id"):
+            self._offsets[row["request_id"]] = offset
 
     def add(self, step: int, completions: Sequence[Sequence[int]]) -> None:
         """The token ids of all answers of a step, in the order of its prompts."""

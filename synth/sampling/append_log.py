@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import threading
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from licensing.files import disk_errors, sync_folder
 
@@ -55,6 +57,17 @@ class AppendLog:
                 if line.endswith(b"\n"):
                     end = offset
         self._begin(end)
+
+    def rows(self, *fields: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(offset, row) of the lines that hold a row with ``fields``, as ``scan``; a line that a crash has torn, or a
+        block that a power cut has left blank, is none."""
+        for offset, line in self.scan():
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                continue
+            if isinstance(row, dict) and row.keys() >= set(fields):
+                yield offset, row
 
     def skip(self) -> None:
         """In place of ``scan``, for a file of records that are found by their offsets: appends go behind all of it."""

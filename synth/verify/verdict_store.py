@@ -82,9 +82,8 @@ class VerdictStore(Closing):
         self._index = KeyIndex()
         self._offsets = array("Q")
         self._log = AppendLog(store / VERDICT_LOG, read_only=read_only)
-        for offset, line in self._log.scan():
-            if (key := _key_of_line(line)) is not None:
-                self._enter(key, offset)
+        for offset, row in self._log.rows("request_id", "basis", "verdict"):
+            self._enter(_key(row["request_id"], row["basis"]), offset)
 
     def close(self) -> None:
         """fsync and close; see ``AppendLog.close``."""
@@ -117,14 +116,3 @@ class VerdictStore(Closing):
 
 def _key(request_id: str, basis: str) -> bytes:
     return key_of(f"{request_id}\0{basis}")
-
-
-def _key_of_line(line: bytes) -> bytes | None:
-    """The key of a line, or None for one that is torn or no verdict."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        row = json.loads(line)
-        return _key(row["request_id"], row["basis"]) if "verdict" in row else None
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -360,6 +360,19 @@ def test_a_second_evaluation_asks_nothing_and_verifies_nothing(
     assert [len(teacher.requests) for teacher in teachers] == [12, 0]
 
 
+def test_answers_and_verdicts_that_a_power_cut_left_blank_are_asked_and_verified_again(
+    teachers: list[Counting], tmp_path: Path
+) -> None:
+    prompts = [problem(n) for n in range(4)]
+    first = evaluate(tmp_path, prompts)
+    for name in ("answers.jsonl", "verdicts.jsonl"):
+        lines = (tmp_path / name).read_bytes().splitlines(keepends=True)
+        lines[2] = lines[2][:20] + b"\0" * 40 + lines[2][60:]
+        (tmp_path / name).write_bytes(b"".join(lines))
+    assert evaluate(tmp_path, prompts) == first
+    assert [len(teacher.requests) for teacher in teachers] == [12, 1]
+
+
 def test_an_evaluation_that_was_cut_goes_on_with_what_is_missing(
     teachers: list[Counting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

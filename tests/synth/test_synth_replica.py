@@ -45,6 +45,8 @@ def requests(count: int) -> list[Request]:
 def test_a_request_comes_out_of_a_message_as_it_went_in() -> None:
     asked = requests(3)
     asked.append(dataclasses.replace(asked[0], prefix="so far", prefix_ids=(5, 1, 2)))
+    half_a_pair = ({"role": "user", "content": "\ud83d?"},)
+    asked.append(dataclasses.replace(asked[0], messages=half_a_pair, sampling_options={"top_k": 5, "min_p": 1e-300}))
     assert unpacked(packed(asked)) == asked
 
 
