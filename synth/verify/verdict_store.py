@@ -15,7 +15,6 @@ import json
 import threading
 from array import array
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,7 @@ class VerdictStore(Closing):
 
     def add(self, request_id: str, basis: str, verdict: Verdict) -> None:
         """Commit a verdict."""
-        row = {"request_id": request_id, "basis": basis, **asdict(verdict)}
+        row = {"request_id": request_id, "basis": basis, **vars(verdict)}
         del row["seconds"]
         with self._lock:
             self._enter(_key(request_id, basis), self._log.append(json_line(row)))

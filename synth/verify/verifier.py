@@ -75,7 +75,7 @@ def verify_rows(
     with nullcontext(verifier) if verifier is not None else Verifier(config) as open_verifier:
         for row, verdict in open_verifier.map(((row, _job(row)) for row in rows), _text_size):
             out = dict(row) if isinstance(row, Mapping) else {"raw": row}
-            fields = asdict(verdict) | {"seconds": round(verdict.seconds, 4)}
+            fields = vars(verdict) | {"seconds": round(verdict.seconds, 4)}
             if out.get("kind") != "code":
                 del fields["isolation"]
             yield out | fields | (format_check.format_fields(out, config.format) if config.format else {})

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +207,7 @@ def _row(trace: Trace, verdict: Verdict, config: VerifyConfig) -> dict[str, Any]
         "request_id": trace.request_id,
         "problem_id": trace.problem_id,
         "judged": judged(verdict.verdict, trace.finish_reason),
-        **asdict(verdict),
+        **vars(verdict),
     }
     if config.format is not None:
         input_row = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
