@@ -39,23 +39,12 @@ class RowRefused(ValueError):
 class Rendered:
     """One training row.
 
-    ``input_ids`` and ``loss_mask`` have the same length. The mask is 0 on the prompt, the first ``prompt_length``
-    tokens, and 1 on the completion, which ends with the end-of-turn token.
+    The prompt, the first ``prompt_length`` tokens, carries no loss; every token behind it does, up to the end-of-turn
+    token, which is the last one.
     """
 
     input_ids: list[int]
-    loss_mask: list[int]
     prompt_length: int
-
-    @property
-    def labels(self) -> list[int]:
-        """``input_ids`` where the loss is, -100 elsewhere. Not shifted: trainers shift."""
-        return [token if on else -100 for token, on in zip(self.input_ids, self.loss_mask, strict=True)]
-
-    @property
-    def last_trained(self) -> int | None:
-        """The last token id that is trained; it must be a stop token."""
-        return next((t for t, on in zip(self.input_ids[::-1], self.loss_mask[::-1], strict=True) if on), None)
 
 
 class Tokens:
@@ -136,5 +125,4 @@ class Tokens:
         if ids[: len(prompt_ids)] != prompt_ids:
             reason = "the answer's first characters merge with the generation prompt into one token"
             raise RowRefused(reason, by_template=True)
-        trained = len(ids) - len(prompt_ids)
-        return Rendered(ids, [0] * len(prompt_ids) + [1] * trained, len(prompt_ids))
+        return Rendered(ids, len(prompt_ids))
