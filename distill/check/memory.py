@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base
@@ -279,10 +280,17 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
     require_modules("the memory forecast", "memory", "peft", "torch", "transformers")
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers.integrations import moe
 
     with torch.device("meta"):
         model = _model(student, config, dtype)
-    with FakeTensorMode():
+    grouped: Any = getattr(moe, "_can_use_grouped_mm", None)
+
+    def takes_fakes(rows: Any, weights: Any, ends: Any) -> bool:
+        """Whether torch's product over experts does; transformers' own keeps as much."""
+        return bool(weights.dtype == torch.bfloat16 and grouped(rows, weights, ends))
+
+    with FakeTensorMode(), mock.patch.object(moe, "_can_use_grouped_mm", takes_fakes, create=True):
         _onto_cpu(model)
         blocks = _blocks(model)
         parameters = list(model.parameters())
