@@ -92,7 +92,7 @@ def _error(what: str, where: str, hint: str) -> Finding:
 
 def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
     """The token contract on a made-up trace; what its thinking looks like."""
-    tokens = Tokens.of_folder(base)
+    tokens = Tokens(base)
     vocabulary = embedding_rows(base)
     outside = {text: n for text, n in base.special.items() if vocabulary is not None and n >= vocabulary}
     if outside:

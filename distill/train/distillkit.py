@@ -87,7 +87,7 @@ def write_distillkit(
     """
     import pyarrow.parquet as pq
 
-    tokens, tokenizer = Tokens.of_folder(read_base(model)), tokenizer_of(model)
+    tokens, tokenizer = Tokens(read_base(model)), tokenizer_of(model)
     export = Export(vocabulary=1 + max(tokenizer.get_vocab(with_added_tokens=True).values()))
     bits = (export.vocabulary - 1).bit_length()
     outcomes: list[dict[str, Any]] = []

@@ -85,9 +85,7 @@ class TokenRows:
         return self.tokens - int(self.prompt_lengths.sum(dtype="int64"))
 
 
-def token_rows(
-    start: Path, end: str, rows: Iterable[Mapping[str, Any]], max_length: int, folder: Path, key: str
-) -> TokenRows:
+def token_rows(start: Path, rows: Iterable[Mapping[str, Any]], max_length: int, folder: Path, key: str) -> TokenRows:
     """Tokenise ``rows`` (id, messages, and source where there is one) in ``folder``, or open what is there of ``key``.
 
     ``rows`` are not read where the file of ``key`` exists: the key names the rows, and everything else that decides
@@ -95,7 +93,6 @@ def token_rows(
 
     Args:
         start: The folder of the student's tokenizer and chat template.
-        end: The end-of-turn token.
         max_length: Longest row, in tokens.
 
     Raises:
@@ -110,7 +107,7 @@ def token_rows(
     except (OSError, ValueError, KeyError, TypeError):  # no file yet, or one that a crash has torn
         pass
     mark.unlink(missing_ok=True)
-    left_out = _write(_tokenised(start, end, rows, max_length), folder / _ROWS)
+    left_out = _write(_tokenised(start, rows, max_length), folder / _ROWS)
     write_json(mark, {"key": key, "left_out": [asdict(row) for row in left_out]})
     return TokenRows(folder / _ROWS, left_out)
 
@@ -143,9 +140,9 @@ _Chunk = tuple["pa.RecordBatch", list[LeftOut]]
 """Rows in the columns of the file, and those that are not in it."""
 
 
-def _tokenised(start: Path, end: str, rows: Iterable[Mapping[str, Any]], max_length: int) -> Iterator[_Chunk]:
+def _tokenised(start: Path, rows: Iterable[Mapping[str, Any]], max_length: int) -> Iterator[_Chunk]:
     """Chunks of rows in their order. Long inputs are tokenised by as many processes as there are cores."""
-    tokenise = functools.partial(_tokenise, str(start), end, max_length)
+    tokenise = functools.partial(_tokenise, str(start), max_length)
     numbered = enumerate(rows, 1)
     chunks = iter(lambda: list(itertools.islice(numbered, _CHUNK_ROWS)), [])
     first = list(itertools.islice(chunks, _WITHOUT_WORKERS))
@@ -164,8 +161,8 @@ def _tokenised(start: Path, end: str, rows: Iterable[Mapping[str, Any]], max_len
 
 
 @functools.cache
-def _tokens(start: str, end: str) -> Tokens:
-    return Tokens.of_folder(read_base(Path(start)), end)
+def _tokens(start: str) -> Tokens:
+    return Tokens(read_base(Path(start)))
 
 
 def _schema() -> pa.Schema:
@@ -174,10 +171,10 @@ def _schema() -> pa.Schema:
     return pa.schema([("id", pa.string()), ("prompt_length", pa.int32()), ("input_ids", pa.list_(pa.int32()))])
 
 
-def _tokenise(start: str, end: str, max_length: int, chunk: Sequence[tuple[int, Mapping[str, Any]]]) -> _Chunk:
+def _tokenise(start: str, max_length: int, chunk: Sequence[tuple[int, Mapping[str, Any]]]) -> _Chunk:
     import pyarrow as pa
 
-    tokens = _tokens(start, end)
+    tokens = _tokens(start)
     result: list[dict[str, Any]] = []
     left_out = []
     for number, row in chunk:

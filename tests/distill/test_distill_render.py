@@ -38,7 +38,7 @@ class Student:
     def of(cls, folder: Path, template: str | None = None) -> Student:
         from transformers import AutoTokenizer
 
-        tokens = Tokens.of_folder(read_base(folder, template), "<|im_end|>")
+        tokens = Tokens(read_base(folder, template))
         return cls(folder, tokens, AutoTokenizer.from_pretrained(folder))
 
 
