@@ -31,7 +31,6 @@ from unittest import mock
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base
-from distill.config.parallel import ParallelConfig
 from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.context import attended, check_context_layers
@@ -149,13 +148,8 @@ def _fits(needed: MemoryForecast, what: str, gpu_memory: float, section: str, ag
     return Finding(
         "note" if fits else "error", "memory", f"{summary}: {'little room is left' if fits else 'it does not fit'}",
         "student.parallel" if section == "student" else section, "; ".join(hints),
-        0 if fits else MissingDependency.exit_code,
+        MissingDependency.exit_code,
     )  # fmt: skip
-
-
-def sharded(parallel: ParallelConfig, world: int) -> bool:
-    """Whether weights, gradients and optimizer are divided among the processes."""
-    return world > 1 and parallel.strategy != "ddp"
 
 
 def forecast(student: StudentConfig, config: Path, dtype: str, world: int, checkpointing: bool) -> MemoryForecast:
@@ -167,7 +161,7 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
     parallel = student.parallel
     tokens = -(-student.micro_batch_size * student.max_length // parallel.context_parallel_size)
     saved = _run_forward(student, config, dtype, tokens)
-    divided = sharded(parallel, world)
+    divided = world > 1 and parallel.strategy != "ddp"
     share = world if divided else 1
     weights, gradients, optimizer = saved.weights / share, 4 * saved.trained / share, saved.optimizer / share
     layers = saved.layers
