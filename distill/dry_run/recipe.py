@@ -16,7 +16,7 @@ from typing import Any
 from distill.config.parallel import ParallelConfig
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
 from distill.config.train import LogitsTeacher, TrainConfig
-from distill.dry_run.models import ModelDescription, describe_student, describe_teacher, write_stand_in
+from distill.dry_run.models import ModelDescription, describe, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
 from distill.models.positions import position_limit, with_rope_scaling
 from distill.models.random_model import write_random_base
@@ -66,7 +66,9 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
 
     Raises InputError for a model that nothing is known of, and for a length that does not fit a model's positions.
     """
-    base = describe_student(recipe.student)
+    student, base = recipe.student, None
+    if not isinstance(student.base, RandomBase):
+        base = describe(student.base, student.revision, student.public_id, "student.base")
     _check_student(recipe, base)
     build = _Builder(recipe, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +177,7 @@ class _Builder:
         """Compare lengths with the teacher's positions, and render its chat; returns what opens its thinking."""
         from synth.problems.problem import Prompt
 
-        described = describe_teacher(teacher)
+        described = describe(teacher.model, teacher.revision, teacher.public_id, "teacher.model")
         problem = Prompt(id="dry-run", prompt=_QUESTION, kind="open", source="dry run")  # type: ignore[call-arg]
         prompt = described.tokens(described.prompt([dict(turn) for turn in teacher_messages(teacher, problem)]))
         if isinstance(self._recipe.sample, TeacherSampling):
