@@ -302,9 +302,10 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
         )
         with _counting(saved, blocks, {one.untyped_storage()._cdata for one in parameters}):
             inner = without_adapter(model)
+            body = getattr(inner, inner.base_model_prefix, None) or inner.model  # Llama 4 names one that it has not
             inputs = torch.zeros((1, tokens), dtype=torch.long)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-                getattr(inner, inner.base_model_prefix)(input_ids=inputs, use_cache=False)
+                body(input_ids=inputs, use_cache=False)
     return saved
 
 
