@@ -9,7 +9,6 @@ these figures: ``distill check --pilot`` measures them with the real teacher.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -59,20 +58,16 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
     if expected is None:
         return []
     stages = []
-    if steps := _steps(recipe, expected, recipe.sample):
-        before = 0.0
-        for step, (samples, shares) in zip(steps, _until_targets(steps), strict=True):
-            after = sum(correct * share for correct, share in shares.items())
-            if step.rate is not None:
-                tokens = _problems(recipe, expected) * step.tokens_per_trace
-                stages.append(_stage(step.name, tokens * samples, step.rate, tokens * (after - before)))
-            before = after
-    elif expected.sample is not None and isinstance(recipe.sample, TeacherSampling):
-        tokens = _problems(recipe, expected) * recipe.sample.num_samples * expected.tokens_per_trace
-        stages.append(_stage("sample", tokens, expected.sample, tokens * expected.solved * expected.correct))
+    steps, before = _steps(recipe, expected, recipe.sample), 0.0
+    for step, (samples, shares) in zip(steps, _until_targets(steps), strict=True):
+        after = sum(correct * share for correct, share in shares.items())
+        if step.rate is not None:
+            tokens = _problems(recipe, expected) * step.tokens_per_trace
+            stages.append(_stage(step.name, tokens * samples, step.rate, tokens * (after - before)))
+        before = after
     student = recipe.student_sampling
     if expected.evaluate is not None and student is not None:
-        means = [mean for mean, _ in _until_targets(_steps(recipe, expected, student))] or [student.num_samples]
+        means = [mean for mean, _ in _until_targets(_steps(recipe, expected, student))]
         tokens = _problems(recipe, expected) * sum(means) * expected.tokens_per_trace
         stages.append(_stage("sample_2", tokens, expected.evaluate))
     if expected.train is not None:
@@ -123,13 +118,16 @@ class _Step:
 
 
 def _steps(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> list[_Step]:
-    """The teachers of a policy that goes by verdicts; a mixture counts as one. None of another policy."""
-    policy = sampling.policy if isinstance(sampling, TeacherSampling) else None
-    if isinstance(policy, AdaptivePolicy):
-        one = (expected.solved, expected.correct, expected.tokens_per_trace, expected.sample)
-        return [_Step("sample", policy, *one)]
-    if not isinstance(policy, CascadePolicy):
+    """The teachers; without a cascade all count as one, and without a policy that goes by verdicts its bounds are the
+    number of samples. None of imported traces."""
+    if not isinstance(sampling, TeacherSampling):
         return []
+    policy = sampling.policy
+    if not isinstance(policy, CascadePolicy):
+        most = sampling.most_samples
+        fixed = AdaptiveBounds(target_correct=most, max_samples=most)
+        one = policy if isinstance(policy, AdaptivePolicy) else fixed
+        return [_Step("sample", one, expected.solved, expected.correct, expected.tokens_per_trace, expected.sample)]
     steps = []
     for bounds, teacher in zip(policy.steps, recipe.teachers, strict=True):
         own = expected.teachers.get(teacher.public_id, TeacherForecast())
@@ -185,18 +183,10 @@ def _rows(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> f
     limit = min(recipe.curate.max_traces_per_problem or most, most)
     if not recipe.curate.filters.correct:
         return limit
-    if steps := _steps(recipe, expected, sampling):
-        *_, (_, shares) = _until_targets(steps)
-        return sum(share * min(correct, limit) for correct, share in shares.items())
-    return expected.solved * sum(_at_least(count, most, expected.correct) for count in range(1, limit + 1))
-
-
-def _at_least(count: int, draws: int, probability: float) -> float:
-    """P(X >= count) for X binomial."""
-    return sum(
-        math.comb(draws, hits) * probability**hits * (1 - probability) ** (draws - hits)
-        for hits in range(count, draws + 1)
-    )
+    if not isinstance(sampling, TeacherSampling):
+        return expected.solved * expected.correct
+    *_, (_, shares) = _until_targets(_steps(recipe, expected, sampling))
+    return sum(share * min(correct, limit) for correct, share in shares.items())
 
 
 def _problems(recipe: Recipe, expected: ForecastConfig) -> int:

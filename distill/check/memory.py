@@ -27,10 +27,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base
-from distill.config.parallel import ParallelConfig
 from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.context import attended, check_context_layers
@@ -148,13 +148,8 @@ def _fits(needed: MemoryForecast, what: str, gpu_memory: float, section: str, ag
     return Finding(
         "note" if fits else "error", "memory", f"{summary}: {'little room is left' if fits else 'it does not fit'}",
         "student.parallel" if section == "student" else section, "; ".join(hints),
-        0 if fits else MissingDependency.exit_code,
+        MissingDependency.exit_code,
     )  # fmt: skip
-
-
-def sharded(parallel: ParallelConfig, world: int) -> bool:
-    """Whether weights, gradients and optimizer are divided among the processes."""
-    return world > 1 and parallel.strategy != "ddp"
 
 
 def forecast(student: StudentConfig, config: Path, dtype: str, world: int, checkpointing: bool) -> MemoryForecast:
@@ -166,7 +161,7 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
     parallel = student.parallel
     tokens = -(-student.micro_batch_size * student.max_length // parallel.context_parallel_size)
     saved = _run_forward(student, config, dtype, tokens)
-    divided = sharded(parallel, world)
+    divided = world > 1 and parallel.strategy != "ddp"
     share = world if divided else 1
     weights, gradients, optimizer = saved.weights / share, 4 * saved.trained / share, saved.optimizer / share
     layers = saved.layers
@@ -279,10 +274,17 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
     require_modules("the memory forecast", "memory", "peft", "torch", "transformers")
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers.integrations import moe
 
     with torch.device("meta"):
         model = _model(student, config, dtype)
-    with FakeTensorMode():
+    grouped: Any = getattr(moe, "_can_use_grouped_mm", None)
+
+    def takes_fakes(rows: Any, weights: Any, ends: Any) -> bool:
+        """Whether torch's product over experts does; transformers' own keeps as much."""
+        return bool(weights.dtype == torch.bfloat16 and grouped(rows, weights, ends))
+
+    with FakeTensorMode(), mock.patch.object(moe, "_can_use_grouped_mm", takes_fakes, create=True):
         _onto_cpu(model)
         blocks = _blocks(model)
         parameters = list(model.parameters())
@@ -300,9 +302,10 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
         )
         with _counting(saved, blocks, {one.untyped_storage()._cdata for one in parameters}):
             inner = without_adapter(model)
+            body = getattr(inner, inner.base_model_prefix, None) or inner.model  # Llama 4 names one that it has not
             inputs = torch.zeros((1, tokens), dtype=torch.long)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-                getattr(inner, inner.base_model_prefix)(input_ids=inputs, use_cache=False)
+                body(input_ids=inputs, use_cache=False)
     return saved
 
 

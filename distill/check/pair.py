@@ -162,7 +162,8 @@ def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabula
         count = f"{len(shared.different):,} of the first {shared.size:,} ids are not the same token in both"
         yield _error(f"{count}: {'; '.join(examples)}" if examples else "no id is the same token in both", family)
         return
-    for name, base in (("student", student), ("teacher", teacher)):
+    sides = (("student", student, shared.student_only), ("teacher", teacher, shared.teacher_only))
+    for name, base, _ in sides:
         size = embedding_rows(base)
         if size is not None and size < shared.size:
             yield _error(
@@ -187,19 +188,13 @@ def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabula
                 family,
             )
             return
-    masked = [
-        f"{count:,} {kind}"
-        for count, kind in (
-            ((embedding_rows(student) or shared.size) - shared.size, "rows of the student's"),
-            ((embedding_rows(teacher) or shared.size) - shared.size, "rows of the teacher's"),
-        )
-        if count
-    ]
-    only = [
-        f"{owner} alone has {len(tokens)} tokens ({', '.join(tokens[:3])}{', ...' if len(tokens) > 3 else ''})"
-        for owner, tokens in (("the student", shared.student_only), ("the teacher", shared.teacher_only))
-        if tokens
-    ]
+    masked, only = [], []
+    for name, base, tokens in sides:
+        if rows := (embedding_rows(base) or shared.size) - shared.size:
+            masked.append(f"{rows:,} rows of the {name}'s")
+        if tokens:
+            first_ones = f"{', '.join(tokens[:3])}{', ...' if len(tokens) > 3 else ''}"
+            only.append(f"the {name} alone has {len(tokens)} tokens ({first_ones})")
     what = f"{shared.size:,} tokens are the same in both"
     yield Finding("ok", "pair", what + (f"; masked: {' and '.join(masked)} embeddings" if masked else ""))
     if only:

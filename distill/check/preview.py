@@ -54,7 +54,7 @@ def preview(recipe: Recipe, run: Path, count: int) -> tuple[str, list[PreviewRow
                 where="student.base",
                 hint="`distill run RECIPE --until prepare` fetches it",
             )
-        tokens = Tokens.of_folder(base)
+        tokens = Tokens(base)
         artefacts = of_last_round(current_artefacts(run)) if run.is_dir() else {}
         if all(stage in artefacts for stage in _SELECTION):
             return f"the selection of {run}", _selected(tokens, run, artefacts, recipe.student, count)
@@ -72,7 +72,7 @@ def trained_rows(
     artefacts = of_last_round(artefacts)
     if not all(stage in artefacts for stage in ("prepare", *_SELECTION)):
         return []
-    tokens = Tokens.of_folder(read_base(artefacts["prepare"].path / MODEL))
+    tokens = Tokens(read_base(artefacts["prepare"].path / MODEL))
     return _selected(tokens, run, artefacts, student, count)
 
 

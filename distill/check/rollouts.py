@@ -69,8 +69,6 @@ def measure_pair(
     problems: Sequence[Sequence[Mapping[str, Any]]],
     *,
     max_new_tokens: int,
-    dtype: str = "auto",
-    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairMeasures:
     """Let the student answer each of ``problems`` (messages) once at temperature 1, and rate the answers by both.
@@ -85,7 +83,7 @@ def measure_pair(
 
     base, shared = read_base(student), shared_vocabulary(student, teacher)
     place = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = getattr(torch, training_dtype(dtype))
+    kind = getattr(torch, training_dtype("auto"))
     models = [
         AutoModelForCausalLM.from_pretrained(one, dtype=kind, use_safetensors=True).to(place).eval()
         for one in (student, teacher)
@@ -101,7 +99,7 @@ def measure_pair(
         pad_token_id=stops[0],
     )  # fmt: skip
     models[0].generation_config = GenerationConfig()  # no penalty or min_p of the base in what is left open above
-    set_seed(seed)
+    set_seed(0)
     sums = torch.zeros(4, dtype=torch.float64)
     tokens = stopped = 0
     with torch.inference_mode():

@@ -92,7 +92,7 @@ def _error(what: str, where: str, hint: str) -> Finding:
 
 def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
     """The token contract on a made-up trace; what its thinking looks like."""
-    tokens = Tokens.of_folder(base)
+    tokens = Tokens(base)
     vocabulary = embedding_rows(base)
     outside = {text: n for text, n in base.special.items() if vocabulary is not None and n >= vocabulary}
     if outside:
@@ -107,7 +107,7 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
     for form, opened in (("with the opening tag", True), ("without it", False)):
         trace = made_up_trace([_QUESTION], None, opened=opened)
         try:
-            ends_at_stop = tokens.render(trace).last_trained in base.stop_ids
+            ends_at_stop = tokens.render(trace).input_ids[-1] in base.stop_ids
         except RowRefused as refused:
             refusals.setdefault(str(refused), []).append(form)
             continue

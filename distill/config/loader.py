@@ -7,7 +7,7 @@ renamed one with its new name (``RENAMED_KEYS``), a cross-field error with the f
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -30,7 +30,7 @@ RENAMED_KEYS: dict[str, str] = {
     "persona.system_prompt": "persona.system",
     "persona.mode": "persona.policy",
 }
-"""Keys of earlier versions: old dotted path -> new dotted path; ``*`` stands for the index in a list.
+"""Keys of earlier versions: old dotted path -> new dotted path.
 
 A renamed section needs one line. A recipe that holds an old key is refused with the new name.
 """
@@ -178,17 +178,12 @@ def _plain(node: Any, at: tuple[str, ...], lines: dict[tuple[str, ...], int], bu
     budget[0] -= 1
     if budget[0] < 0:
         raise InputError("the YAML expands to too many values", where=str(path), hint="remove the aliases")
-    if isinstance(node, Mapping):
-        for key in node:
-            line = node.lc.key(key)[0] if hasattr(node, "lc") and key in (node.lc.data or {}) else None
-            if line is not None:
-                lines[(*at, str(key))] = line + 1
-        return {str(key): _plain(value, (*at, str(key)), lines, budget, path) for key, value in node.items()}
-    if isinstance(node, list):
-        for index in range(len(node)):
-            if hasattr(node, "lc") and node.lc.data and index in node.lc.data:
-                lines[(*at, str(index))] = node.lc.item(index)[0] + 1
-        return [_plain(value, (*at, str(index)), lines, budget, path) for index, value in enumerate(node)]
+    if isinstance(node, Mapping | list):
+        items = dict(node.items() if isinstance(node, Mapping) else enumerate(node))
+        places = getattr(getattr(node, "lc", None), "data", None) or {}
+        lines |= {(*at, str(key)): places[key][0] + 1 for key in items if key in places}
+        plain = {str(key): _plain(value, (*at, str(key)), lines, budget, path) for key, value in items.items()}
+        return plain if isinstance(node, Mapping) else [*plain.values()]
     if isinstance(node, bool) or node is None:
         return node
     if isinstance(node, str):
@@ -240,26 +235,20 @@ def _apply_override(data: dict[str, Any], item: str) -> tuple[str, ...]:
 def _refuse_renamed(data: dict[str, Any], places: _Places) -> None:
     """Raise InputError for keys of ``RENAMED_KEYS``, all at once, each with its place and its new name."""
     problems = [
-        (places.of(keys), f"{'.'.join(keys)} is now {new}", f"write {new}")
+        (places.of(keys), f"{old} is now {new}", f"write {new}")
         for old, new in RENAMED_KEYS.items()
-        for keys in _matches(data, tuple(old.split(".")))
+        if _holds(data, keys := tuple(old.split(".")))
     ]
     if problems:
         raise _all_at_once(problems)
 
 
-def _matches(node: Any, pattern: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The paths in the data that a dotted pattern fits."""
-    if not pattern:
-        yield ()
-        return
-    step, rest = pattern[0], pattern[1:]
-    if isinstance(node, list) and step == "*":
-        below: Iterable[tuple[str, Any]] = ((str(index), item) for index, item in enumerate(node))
-    else:
-        below = [(step, node[step])] if isinstance(node, dict) and step in node else []
-    for key, item in below:
-        yield from ((key, *keys) for keys in _matches(item, rest))
+def _holds(data: Any, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(data, dict) or key not in data:
+            return False
+        data = data[key]
+    return True
 
 
 # --- errors a person can act on ----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import cached, template_values, tokenizer_settings
 from distill.models.positions import position_limit
 from distill.models.random_model import byte_level_tokenizer
@@ -25,7 +24,6 @@ from licensing.errors import InputError
 from publish.chat_template import TEMPLATE_FILE, read_template, render
 from publish.weights import COMPANIONS, read_object, write_object
 from synth.reasoning import THINK_OPEN
-from synth.teachers.config import TeacherConfig
 
 _FILES = Path(__file__).with_name("models.yaml")
 _TINY: dict[str, Any] = {
@@ -76,9 +74,11 @@ class ModelDescription:
         return "" if self.prompt([{"role": "user", "content": "Hello."}]).rstrip().endswith(tag) else tag
 
     def prompt(self, messages: list[dict[str, Any]]) -> str:
-        """The text of a chat with the generation prompt. Raises InputError where the template refuses it."""
+        """The text of a chat with the generation prompt. Raises InputError without a template, and where it refuses."""
+        if self.template is None:
+            raise InputError("no chat template", where=self.name, hint="take an instruction-tuned model")
         try:
-            return self._render(messages, True)
+            return render(self.template, messages, add_generation_prompt=True, **self.values)
         except Exception as error:  # a template is foreign code and may raise anything
             raise InputError(
                 f"the chat template of {self.name} refuses the recipe's chat: {error}",
@@ -94,26 +94,6 @@ class ModelDescription:
         from tokenizers import Tokenizer
 
         return len(Tokenizer.from_file(str(file)).encode(text, add_special_tokens=False).ids)
-
-    def _render(self, messages: Any, add_generation_prompt: bool) -> str:
-        assert self.template is not None
-        turns = [dict(message) for message in messages]
-        return render(self.template, turns, add_generation_prompt=add_generation_prompt, **self.values)
-
-
-def describe_student(student: StudentConfig) -> ModelDescription | None:
-    """The base of a student; None for a random one. Raises InputError as ``describe`` does."""
-    if isinstance(student.base, RandomBase):
-        return None
-    return describe(student.base, student.revision, student.public_id, "student.base")
-
-
-def describe_teacher(teacher: TeacherConfig) -> ModelDescription:
-    """A teacher that loads a model. Raises InputError as ``describe`` does, and where it has no chat template."""
-    described = describe(teacher.model, teacher.revision, teacher.public_id, "teacher.model")
-    if described.template is None:
-        raise InputError("no chat template", where=teacher.public_id, hint="take an instruction-tuned model")
-    return described
 
 
 def describe(model: str, revision: str | None, public_id: str, where: str) -> ModelDescription:

@@ -8,7 +8,7 @@ positions of the real models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from distill.config.parallel import ParallelConfig
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
 from distill.config.train import LogitsTeacher, TrainConfig
-from distill.dry_run.models import ModelDescription, describe_student, describe_teacher, write_stand_in
+from distill.dry_run.models import ModelDescription, describe, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
 from distill.models.positions import position_limit, with_rope_scaling
 from distill.models.random_model import write_random_base
@@ -66,12 +66,11 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
 
     Raises InputError for a model that nothing is known of, and for a length that does not fit a model's positions.
     """
+    student, base = recipe.student, None
+    if not isinstance(student.base, RandomBase):
+        base = describe(student.base, student.revision, student.public_id, "student.base")
+    _check_student(recipe, base)
     build = _Builder(recipe, folder)
-    base = describe_student(recipe.student)
-    faults = [*_student_faults(recipe, base), *build.teacher_faults()]
-    if faults:
-        what, where, hint = faults[0]
-        raise InputError(what, where=where, hint=hint)
     folder.mkdir(parents=True, exist_ok=True)
     values: dict[str, Any] = {
         "name": f"dry-run-{recipe.name}"[:64],
@@ -98,12 +97,9 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
 
 # --- lengths -----------------------------------------------------------------------------------------------------
 
-Fault = tuple[str, str, str]
-"""(what, where, hint)"""
 
-
-def _student_faults(recipe: Recipe, base: ModelDescription | None) -> Iterator[Fault]:
-    """`evaluate` and training against the student's positions."""
+def _check_student(recipe: Recipe, base: ModelDescription | None) -> None:
+    """`evaluate` and training against the student's positions. Raises InputError."""
     config: Mapping[str, Any] = base.config if base else {}
     if isinstance(recipe.student.base, RandomBase):
         rotary = {"rope_parameters": {"rope_type": "default"}}
@@ -125,17 +121,16 @@ def _student_faults(recipe: Recipe, base: ModelDescription | None) -> Iterator[F
         lengths["train.student_sample.max_new_tokens"] = (longest + prompt + 1, _least(limit, max_model_len))
     for field, (length, room) in lengths.items():
         if isinstance(length, int) and room is not None and length > room:
-            yield f"{length:,} tokens with a prompt, and there is room for {room:,}", field, "lower it"
+            what = f"{length:,} tokens with a prompt, and there is room for {room:,}"
+            raise InputError(what, where=field, hint="lower it")
 
 
-def _teacher_faults(
-    teacher: TeacherConfig, described: ModelDescription, sample: TeacherSampling, prompt: int
-) -> Iterator[Fault]:
+def _check_teacher(teacher: TeacherConfig, described: ModelDescription, sample: TeacherSampling, prompt: int) -> None:
     own = getattr(teacher, "max_model_len", None)
     positions = described.positions
     if own is not None and positions is not None and own > positions:
         what = f"{own:,}, and {teacher.public_id} has {positions:,} positions"
-        yield what, "teacher.max_model_len", "lower it"
+        raise InputError(what, where="teacher.max_model_len", hint="lower it")
     room = _least(own, positions)
     limits = {"sample.max_new_tokens": sample.max_new_tokens}
     if sample.escalate is not None:
@@ -143,7 +138,7 @@ def _teacher_faults(
     for field, limit in limits.items():
         if room is not None and limit + prompt > room:
             what = f"{limit:,} new tokens after a prompt of {prompt:,}, and {teacher.public_id} has room for {room:,}"
-            yield what, field, "lower it, or raise teacher.max_model_len"
+            raise InputError(what, where=field, hint="lower it, or raise teacher.max_model_len")
 
 
 def _least(*limits: Any) -> int | None:
@@ -160,11 +155,7 @@ class _Builder:
         self._recipe, self._folder = recipe, folder
         self.replaced: list[str] = []
         self.notes: list[str] = []
-        self._faults: list[Fault] = []
         self.teacher: TeachersConfig = self._teachers()
-
-    def teacher_faults(self) -> list[Fault]:
-        return self._faults
 
     def _teachers(self) -> TeachersConfig:
         section = self._recipe.teacher
@@ -186,11 +177,11 @@ class _Builder:
         """Compare lengths with the teacher's positions, and render its chat; returns what opens its thinking."""
         from synth.problems.problem import Prompt
 
-        described = describe_teacher(teacher)
+        described = describe(teacher.model, teacher.revision, teacher.public_id, "teacher.model")
         problem = Prompt(id="dry-run", prompt=_QUESTION, kind="open", source="dry run")  # type: ignore[call-arg]
         prompt = described.tokens(described.prompt([dict(turn) for turn in teacher_messages(teacher, problem)]))
         if isinstance(self._recipe.sample, TeacherSampling):
-            self._faults += _teacher_faults(teacher, described, self._recipe.sample, prompt)
+            _check_teacher(teacher, described, self._recipe.sample, prompt)
         if isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None:
             return teacher.think_open  # its thinking comes apart, and is joined by the recipe's tags
         opening = described.think_open(teacher.think_open)

@@ -11,12 +11,11 @@ Not covered: loss on more than the last assistant turn. A template that prints t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from distill.models.folder import BaseFolder
-from distill.models.turn_format import Render, TurnFormat, turn_format
 from distill.models.vocabulary import tokenizer_of
 from synth.problems.problem import text_of
 from synth.reasoning import split_reasoning
@@ -39,56 +38,24 @@ class RowRefused(ValueError):
 class Rendered:
     """One training row.
 
-    ``input_ids`` and ``loss_mask`` have the same length. The mask is 0 on the prompt, the first ``prompt_length``
-    tokens, and 1 on the completion, which ends with the end-of-turn token.
+    The prompt, the first ``prompt_length`` tokens, carries no loss; every token behind it does, up to the end-of-turn
+    token, which is the last one.
     """
 
     input_ids: list[int]
-    loss_mask: list[int]
     prompt_length: int
-
-    @property
-    def labels(self) -> list[int]:
-        """``input_ids`` where the loss is, -100 elsewhere. Not shifted: trainers shift."""
-        return [token if on else -100 for token, on in zip(self.input_ids, self.loss_mask, strict=True)]
-
-    @property
-    def last_trained(self) -> int | None:
-        """The last token id that is trained; it must be a stop token."""
-        return next((t for t, on in zip(self.input_ids[::-1], self.loss_mask[::-1], strict=True) if on), None)
 
 
 class Tokens:
-    """A student's token contract: its tokenizer and the turn format of its chat template.
+    """A student's token contract: its tokenizer and the turn format of its chat template. Without torch and
+    transformers. Raises InputError and Refused as ``BaseFolder.turn``."""
 
-    Args:
-        render: Renders a conversation with the final template.
-        encode: Text -> ids, special tokens in the text read as such and none added.
-        control: The special tokens that steer a conversation, which no message may spell out.
-        end: The end-of-turn token.
-
-    Raises:
-        InputError: The template cannot render a question and an answer.
-        Refused: It does not end a turn with ``end``.
-    """
-
-    def __init__(self, render: Render, encode: Callable[[str], list[int]], control: Collection[str], end: str) -> None:
-        self._render, self._encode, self._control = render, encode, control
-        self.turn: TurnFormat = turn_format(render, end)
-
-    @classmethod
-    def of_folder(cls, base: BaseFolder, end: str | None = None) -> Tokens:
-        """Of a model folder, without torch and transformers. ``end``: the end-of-turn token, where it is not the
-        base's own."""
-        tokenizer = tokenizer_of(base.folder)
+    def __init__(self, base: BaseFolder) -> None:
+        self._render, self._tokenizer = base.render, tokenizer_of(base.folder)
         # Some tokenizers declare an end-of-sequence token that they do not mark as special.
         special = dict.fromkeys([*base.special, *base.template_values().values()])
-        control = [text for text in special if not _PART_OF_ANSWER.search(text)]
-
-        def encode(text: str) -> list[int]:
-            return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-        return cls(base.render, encode, control, end or base.turn_end)
+        self._control = [text for text in special if not _PART_OF_ANSWER.search(text)]
+        self.turn = base.turn
 
     def texts(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         """Prompt and completion of a conversation that ends with the assistant's answer.
@@ -136,5 +103,8 @@ class Tokens:
         if ids[: len(prompt_ids)] != prompt_ids:
             reason = "the answer's first characters merge with the generation prompt into one token"
             raise RowRefused(reason, by_template=True)
-        trained = len(ids) - len(prompt_ids)
-        return Rendered(ids, [0] * len(prompt_ids) + [1] * trained, len(prompt_ids))
+        return Rendered(ids, len(prompt_ids))
+
+    def _encode(self, text: str) -> list[int]:
+        """Ids, special tokens in the text read as such and none added."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)

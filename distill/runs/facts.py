@@ -1,8 +1,6 @@
 """What each stage says of itself: counts and digests, in its manifest and in its artefact's digest.
 
-Facts hold no time and no path, so that a killed and resumed run ends with the facts of a run left alone. `rows_in`,
-`rows_out` and `tokens` mean the same everywhere: rows that the stage read, rows that it kept or wrote, and tokens
-generated or trained on.
+Facts hold no time and no path, so that a killed and resumed run ends with the facts of a run left alone.
 """
 
 from __future__ import annotations
@@ -24,6 +22,14 @@ class Facts(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """For the manifest: what a stage has nothing to say of is left out."""
         return {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
+
+
+class Counts(Facts):
+    """Rows that a stage read, rows that it kept or wrote, and tokens generated or trained on."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
 
 
 class BaseFacts(Facts):
@@ -61,7 +67,7 @@ class TeacherShare(Facts):
     solved: int | None = None
 
 
-class SampleFacts(Facts):
+class SampleFacts(Counts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
     ``problems_stopped``: problems by the reason for which a policy that goes by verdicts stopped, in a cascade the last
     teacher that was asked; ``stopped_by_budget`` names the limit that ended sampling early: of time with
@@ -71,9 +77,6 @@ class SampleFacts(Facts):
     than the recipe's. ``selection_problems``: taken out for choosing a checkpoint. ``student``: in the second round,
     those of the samples that the student of the first one gave."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     prompt_tokens: int
     problems: int
     duplicate_problems: int
@@ -186,35 +189,26 @@ class CurateFacts(Facts):
     student_rows: int | None = None
 
 
-class LogprobsFacts(Facts):
+class LogprobsFacts(Counts):
     """``tokens``: positions with the log-probabilities of ``logprobs`` tokens each, of a ``vocabulary`` of so many.
     ``left_out``: traces by the reason for which they are no row."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     logprobs: int
     vocabulary: int
     left_out: dict[str, int] | None = None
 
 
-class ReplayFacts(Facts):
+class ReplayFacts(Counts):
     """``left_out``: answers by the reason for which they are no row; ``rows_digest``: sha256 over the rows."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     left_out: dict[str, int]
     rows_digest: str
 
 
-class OptimiserFacts(Facts):
+class OptimiserFacts(Counts):
     """What the stages have in common that change weights. ``first_loss`` and ``last_loss``: of the first and the last
     logged optimiser step."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     steps: int
     dtype: str
     trained_parameters: int
@@ -359,13 +353,10 @@ class Comparison(Facts):
     items_to_detect: int | None = None
 
 
-class SelectFacts(Facts):
+class SelectFacts(Counts):
     """Which checkpoint ships. ``step``: the one that ``rule`` chose, of ``steps``; ``scores``: all of them on the
     selection problems, as models "step N"; ``comparisons``: the best minus each other."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     rule: str
     step: int
     steps: tuple[int, ...]
@@ -420,13 +411,10 @@ class PersonaProbes(Facts):
     changes: tuple[Comparison, ...]
 
 
-class EvaluateFacts(Facts):
+class EvaluateFacts(Counts):
     """``planted_recall``: the share of copies of the suites' problems, planted in training prompts, that is found, by
     kind of copy."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     template_digest: str
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
@@ -455,12 +443,9 @@ class PackageFacts(Facts):
     loads: tuple[str, ...] = ()
 
 
-class FormatsFacts(Facts):
+class FormatsFacts(Counts):
     """``folders``: one for each format. ``scores``: the release as it was evaluated, then each file or model."""
 
-    rows_in: int
-    rows_out: int
-    tokens: int
     folders: tuple[str, ...]
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -72,7 +73,7 @@ def prompts_fingerprint(config: PromptsConfig | None) -> str | None:
         case HubPrompts():
             return fingerprint(Path(config.dataset)) or config.revision
         case ReasoningGymPrompts():
-            return _version("reasoning-gym")
+            return metadata.version("reasoning-gym")
         case _:
             return None
 
@@ -124,12 +125,3 @@ def _pinned(teacher: T) -> T:
     if teacher.revision is None and (content := fingerprint(Path(teacher.model).expanduser())):
         return cast("T", teacher.model_copy(update={"revision": f"content-{content[:16]}"}))
     return teacher
-
-
-def _version(package: str) -> str | None:
-    from importlib import metadata
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

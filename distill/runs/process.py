@@ -22,14 +22,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import psutil
 
 from distill.runs.facts import Facts
 from distill.runs.provenance import device
 from distill.runs.stage import Reporter, RequestTimes, Stage, StageContext, decode, encode
+from licensing.closing import Closing
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 from licensing.large_imports import import_large
 
@@ -43,7 +43,7 @@ class StageCrashed(RuntimeError):
     """A stage's process ended with a bug of ours; the text is its traceback."""
 
 
-class StageHost:
+class StageHost(Closing):
     """Starts the processes of a run's stages. A context manager; the host process starts with the first stage.
 
     ``log`` is for what the host itself prints. ``environment``: more variables of the processes, there before a library
@@ -55,10 +55,8 @@ class StageHost:
         self._environment = environment or {}
         self._host: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """End the host and the stage that is at work."""
         if self._host is not None:
             _kill_group(self._host.pid)
             self._host.wait()

@@ -134,10 +134,6 @@ class Run:
             raise LastStage(artefact)
         return artefact
 
-    def note(self, stage: str, text: str) -> None:
-        """Show what the run's caller notices of a finished stage."""
-        self.watcher.note(stage, text)
-
     def _execute(self, stage: Stage[F], folder: Path) -> Artefact[F]:
         name = f"{stage.name}-{stage.key}"
         out, scratch = self.root / "staging" / name, self.root / "scratch" / name
@@ -201,10 +197,11 @@ class Run:
 
     def _record(self, event: str, **values: Any) -> None:
         line = json.dumps({"at": _iso(time.time()), "event": event, **values}, ensure_ascii=False) + "\n"
-        path = self.root / "ledger.jsonl"
-        with path.open("ab+") as ledger:
-            if ledger.tell() and not _ends_with_newline(path):
-                line = "\n" + line  # a torn line must not swallow this one
+        with (self.root / "ledger.jsonl").open("ab+") as ledger:
+            if ledger.tell():
+                ledger.seek(-1, os.SEEK_END)
+                if ledger.read() != b"\n":
+                    line = "\n" + line  # a torn line must not swallow this one
             ledger.write(line.encode())
             ledger.flush()
             os.fsync(ledger.fileno())
@@ -255,12 +252,6 @@ def _end_orphans(root: Path) -> None:
                     process.kill()
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"
-
-
 def _iso(seconds: float | None) -> str | None:
     return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
@@ -279,19 +270,18 @@ def _lock(root: Path) -> Iterator[None]:
             hint="wait for it, or stop it and run again",
         ) from None
     try:
-        write_json(holder, {"pid": os.getpid(), "started": psutil.Process().create_time()})
+        write_json(holder, {"pid": os.getpid()})
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _holder(path: Path) -> int | str:
+def _holder(path: Path) -> str:
     try:
-        pid: int = json.loads(path.read_text(encoding="utf-8"))["pid"]
+        return str(json.loads(path.read_text(encoding="utf-8"))["pid"])
     except (OSError, ValueError, KeyError):
         return "unknown"
-    return pid
 
 
 @contextlib.contextmanager

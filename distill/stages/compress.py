@@ -93,7 +93,7 @@ class Compress(TrainingTables, Stage[FormatsFacts]):
         from distill.models.folder import read_base
         from distill.models.tokens import RowRefused, Tokens
 
-        tokens = Tokens.of_folder(read_base(self.package.path / self.package.facts.folder))
+        tokens = Tokens(read_base(self.package.path / self.package.facts.folder))
 
         def rendered(row: dict[str, Any]) -> list[int]:
             try:

@@ -164,7 +164,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         if not has_artefact(run.root, "train"):
             findings += require_exportable(student, prepared.path / MODEL)
         for finding in findings:
-            run.note("prepare", f"{finding.what} ({finding.hint})" if finding.hint else finding.what)
+            run.watcher.note("prepare", f"{finding.what} ({finding.hint})" if finding.hint else finding.what)
     check_sampling(recipe.evaluate, prepared.path / MODEL)
     if recipe.release.compressed_types:
         check_compressible(read_base(prepared.path / MODEL).config)

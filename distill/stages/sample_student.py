@@ -16,6 +16,7 @@ from distill.runs.facts import FIRST_STUDENT, ExportFacts, Facts, SampleFacts, T
 from distill.runs.stage import Stage, StageContext
 from distill.stages.sample import asks_again, draw, unkeyed_rules
 from licensing.files import link_or_copy, read_rows
+from synth.parquet_files import read_parquet
 from synth.problems.problem import Prompt
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import TeacherSampling
@@ -130,7 +131,8 @@ def _joined(traces: TraceSet, student: Path) -> Iterator[dict[str, Any]]:
     """The rows of both folders with their texts, problem by problem; the indices of the student's samples follow those
     of the teacher's. ``traces``: those of the first round; ``student``: the folder with the student's samples."""
     places = {problem_id: place for place, problem_id in enumerate(traces.problems)}
-    both = heapq.merge(_rows(traces.folder), _rows(student), key=lambda row: places[row["problem_id"]])  # it is stable
+    tables = (read_parquet(folder / SAMPLES) for folder in (traces.folder, student))
+    both = heapq.merge(*tables, key=lambda row: places[row["problem_id"]])  # it is stable
     for _, rows in itertools.groupby(both, key=lambda row: row["problem_id"]):
         offset = 0
         for row in rows:
@@ -139,12 +141,3 @@ def _joined(traces: TraceSet, student: Path) -> Iterator[dict[str, Any]]:
             else:
                 offset = row["sample_index"] + 1
             yield row | {"text": traces.trace(row).text}
-
-
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of samples.parquet in the folder."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(folder / SAMPLES) as table:
-        for batch in table.iter_batches():
-            yield from batch.to_pylist()

@@ -30,9 +30,8 @@ from typing import Any
 from distill.config.train import OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import same_texts
-from distill.train.distillation import TRL_INSTALL
 from distill.train.rollouts import RolloutLog
-from licensing.errors import InputError, MissingDependency
+from licensing.errors import InputError
 
 
 def teacher_prompt(teacher: BaseFolder, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -66,9 +65,8 @@ def across_tokenizers_trainer(
 
     The rows of its data are those of ``prompt_row``. Prompt and answer are ``max_length`` tokens at most.
 
-    Raises:
-        InputError: As ``same_texts``.
-        MissingDependency: A TRL whose trainer is written otherwise.
+    Raises InputError as ``same_texts``. For the TRL of ``require_trl`` alone: another one may call what is overridden
+    here otherwise, or not at all.
     """
     import torch
     from transformers import AutoTokenizer
@@ -146,8 +144,6 @@ def across_tokenizers_trainer(
                 self.uld_loss_fn.compared.clear()
             super().log(logs, start_time)
 
-    for kind in (AlikeLoss, AcrossTokenizersTrainer):
-        _require_overridden(kind)
     settings = partial(
         GOLDConfig,
         lmbda=1.0,  # answers of the student alone
@@ -172,14 +168,3 @@ def _is_exact(pieces: Sequence[str], text: str, normalizer: Any) -> bool:
     if "\ufffd" in text or sum(map(len, pieces)) != len(text.encode()):
         return False
     return normalizer is None or bool(normalizer.normalize_str(text) == text)
-
-
-def _require_overridden(kind: Any) -> None:
-    """Raises MissingDependency where a method stands in for none: TRL would not call it, and the loss be another."""
-    own = sorted(name for name, value in vars(kind).items() if callable(value))
-    if lacking := [name for name in own if not hasattr(kind.__base__, name)]:
-        raise MissingDependency(
-            f"the {kind.__base__.__name__} of the installed TRL has no {', '.join(lacking)}",
-            where="train.on_policy.across_tokenizers",
-            hint=TRL_INSTALL,
-        )

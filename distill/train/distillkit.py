@@ -87,7 +87,7 @@ def write_distillkit(
     """
     import pyarrow.parquet as pq
 
-    tokens, tokenizer = Tokens.of_folder(read_base(model)), tokenizer_of(model)
+    tokens, tokenizer = Tokens(read_base(model)), tokenizer_of(model)
     export = Export(vocabulary=1 + max(tokenizer.get_vocab(with_added_tokens=True).values()))
     bits = (export.vocabulary - 1).bit_length()
     outcomes: list[dict[str, Any]] = []
@@ -193,14 +193,8 @@ class DistillKitRows:
         return CapturedRow(ids[: start + 1], ids[start + 1 :], top, values)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """``values`` and ``indices``: uint8, shape (tokens, bytes)."""
-
-    input_ids: np.ndarray[Any, Any]
-    labels: np.ndarray[Any, Any]
-    values: np.ndarray[Any, Any]
-    indices: np.ndarray[Any, Any]
+_Row = dict[str, "np.ndarray[Any, Any]"]
+"""By the names of the columns; compressed ones are uint8, shape (tokens, bytes)."""
 
 
 def _row(ids: list[int], prompt_length: int, logprobs: TokenLogprobs, vocabulary: int, bits: int) -> _Row:
@@ -208,10 +202,13 @@ def _row(ids: list[int], prompt_length: int, logprobs: TokenLogprobs, vocabulary
 
     top, values = _inside(logprobs, vocabulary)
     encoded = np.ascontiguousarray(values.astype("<f2")).view(np.uint8), _packed(top, bits)
-    before = np.zeros(prompt_length - 1, np.int64)
-    padded = (np.concatenate([np.zeros((len(before), part.shape[1]), np.uint8), part]) for part in encoded)
+    values, indices = (np.pad(part, ((prompt_length - 1, 0), (0, 0))) for part in encoded)
     input_ids = np.asarray(ids, np.int64)
-    return _Row(input_ids, np.concatenate([before + _NO_LABEL, input_ids[len(before) :]]), *padded)
+    labels = input_ids.copy()
+    labels[: prompt_length - 1] = _NO_LABEL
+    return {
+        "input_ids": input_ids, "compressed_logprobs": values, "bytepacked_indices": indices, "labels": labels,
+    }  # fmt: skip
 
 
 def _inside(logprobs: TokenLogprobs, vocabulary: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -267,7 +264,7 @@ def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
     count = 0
     for row in rows:
         group.append(row)
-        count += len(row.input_ids)
+        count += len(row["input_ids"])
         if count >= _GROUP_TOKENS:
             yield group
             group, count = [], 0
@@ -279,21 +276,16 @@ def _table(rows: list[_Row]) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    offsets = pa.array(np.cumsum([0, *(len(row.input_ids) for row in rows)]), pa.int32())
+    offsets = pa.array(np.cumsum([0, *(len(row["input_ids"]) for row in rows)]), pa.int32())
 
-    def lists(parts: list[Any], kind: pa.DataType) -> pa.Array:
-        values = np.concatenate(parts)
+    def lists(field: pa.Field) -> pa.Array:
+        values = np.concatenate([row[field.name] for row in rows])
+        kind = field.type.value_type
         if values.ndim == 1:
             return pa.ListArray.from_arrays(offsets, pa.array(values, kind))
         inner = pa.array(np.arange(0, values.size + 1, values.shape[1]), pa.int32())
-        return pa.ListArray.from_arrays(offsets, pa.ListArray.from_arrays(inner, pa.array(values.reshape(-1), kind)))
+        codes = pa.ListArray.from_arrays(inner, pa.array(values.reshape(-1), kind.value_type))
+        return pa.ListArray.from_arrays(offsets, codes)
 
-    return pa.Table.from_arrays(
-        [
-            lists([row.input_ids for row in rows], pa.uint64()),
-            lists([row.values for row in rows], pa.uint8()),
-            lists([row.indices for row in rows], pa.uint8()),
-            lists([row.labels for row in rows], pa.int64()),
-        ],
-        schema=_schema(),
-    )
+    schema = _schema()
+    return pa.Table.from_arrays([lists(field) for field in schema], schema=schema)

@@ -30,14 +30,12 @@ _MOST_TOKENS = 320  # of a row: enough for both kinds of attention on a CPU, and
 class CheckedLayout:
     """The fastest way that gives the right losses: the layout, and whether the head runs on labelled positions alone.
 
-    ``difference``: largest difference of a token's loss, in nats, of what is used. ``refused``: what was tried before,
-    each with the reason.
+    ``refused``: what was tried before, each with the reason.
     """
 
     layout: Layout
     labelled_head: bool
-    difference: float
-    refused: tuple[str, ...] = ()
+    refused: tuple[str, ...]
 
 
 def check_layouts(
@@ -83,7 +81,7 @@ def check_layouts(
             if context is not None:  # one decision of all
                 worst = float(context.gather(torch.tensor([worst], device=model.device), 0).max())
             if worst <= _TOLERANCE:
-                return CheckedLayout(layout, labelled_head, worst, tuple(refused))
+                return CheckedLayout(layout, labelled_head, tuple(refused))
             fault = fault or f"a token's loss differs by {worst:.2g}"
             refused.append(f"{layout}, {'labelled positions' if labelled_head else 'every position'}: {fault}")
             model.set_attn_implementation(attention)
@@ -93,7 +91,7 @@ def check_layouts(
             where="student.parallel.context_parallel_size",
             hint="set it to 1",
         )
-    return CheckedLayout("single", False, 0.0, tuple(refused))
+    return CheckedLayout("single", False, tuple(refused))
 
 
 def short_texts(rows: TokenRows, step: Sequence[int]) -> list[Any]:

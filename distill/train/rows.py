@@ -16,12 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.models.folder import read_base
 from distill.models.tokens import RowRefused, Tokens
 from licensing.errors import InputError
 from licensing.files import write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ROWS, _MARK = "rows.arrow", "rows.json"
 _TEMPLATE_SHARE = 0.01
@@ -35,11 +38,13 @@ _WITHOUT_WORKERS = 8
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A row that was not trained on, and why. ``source``: of its problem, where it has one."""
+    """A row that was not trained on, and why. ``source``: of its problem, where it has one. ``by_template``: other text
+    would not mend it."""
 
     id: str
     reason: str
     source: str | None = None
+    by_template: bool = False
 
 
 class TokenRows:
@@ -50,10 +55,11 @@ class TokenRows:
 
     def __init__(self, file: Path, left_out: tuple[LeftOut, ...]) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         self._table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
         self._ids = self._table["input_ids"]
-        self.lengths = self._table["length"].to_numpy()
+        self.lengths = pc.list_value_length(self._ids).to_numpy()
         self.prompt_lengths = self._table["prompt_length"].to_numpy()
         self.left_out = left_out
 
@@ -79,9 +85,7 @@ class TokenRows:
         return self.tokens - int(self.prompt_lengths.sum(dtype="int64"))
 
 
-def token_rows(
-    start: Path, end: str, rows: Iterable[Mapping[str, Any]], max_length: int, folder: Path, key: str
-) -> TokenRows:
+def token_rows(start: Path, rows: Iterable[Mapping[str, Any]], max_length: int, folder: Path, key: str) -> TokenRows:
     """Tokenise ``rows`` (id, messages, and source where there is one) in ``folder``, or open what is there of ``key``.
 
     ``rows`` are not read where the file of ``key`` exists: the key names the rows, and everything else that decides
@@ -89,7 +93,6 @@ def token_rows(
 
     Args:
         start: The folder of the student's tokenizer and chat template.
-        end: The end-of-turn token.
         max_length: Longest row, in tokens.
 
     Raises:
@@ -104,7 +107,7 @@ def token_rows(
     except (OSError, ValueError, KeyError, TypeError):  # no file yet, or one that a crash has torn
         pass
     mark.unlink(missing_ok=True)
-    left_out = _write(_tokenised(start, end, rows, max_length), folder / _ROWS)
+    left_out = _write(_tokenised(start, rows, max_length), folder / _ROWS)
     write_json(mark, {"key": key, "left_out": [asdict(row) for row in left_out]})
     return TokenRows(folder / _ROWS, left_out)
 
@@ -133,21 +136,13 @@ def usable_cores() -> int:
 # --- tokens ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row on its way from a worker: token ids, or the reason why it has none."""
-
-    id: str
-    source: str | None
-    input_ids: Sequence[int] = ()
-    prompt_length: int = 0
-    reason: str | None = None
-    by_template: bool = False
+_Chunk = tuple["pa.RecordBatch", list[LeftOut]]
+"""Rows in the columns of the file, and those that are not in it."""
 
 
-def _tokenised(start: Path, end: str, rows: Iterable[Mapping[str, Any]], max_length: int) -> Iterator[list[_Row]]:
+def _tokenised(start: Path, rows: Iterable[Mapping[str, Any]], max_length: int) -> Iterator[_Chunk]:
     """Chunks of rows in their order. Long inputs are tokenised by as many processes as there are cores."""
-    tokenise = functools.partial(_tokenise, str(start), end, max_length)
+    tokenise = functools.partial(_tokenise, str(start), max_length)
     numbered = enumerate(rows, 1)
     chunks = iter(lambda: list(itertools.islice(numbered, _CHUNK_ROWS)), [])
     first = list(itertools.islice(chunks, _WITHOUT_WORKERS))
@@ -156,7 +151,7 @@ def _tokenised(start: Path, end: str, rows: Iterable[Mapping[str, Any]], max_len
         return
     # Spawned, not forked: torch's threads may run already.
     with ProcessPoolExecutor(usable_cores(), mp_context=multiprocessing.get_context("spawn")) as workers:
-        pending: deque[Future[list[_Row]]] = deque()
+        pending: deque[Future[_Chunk]] = deque()
         for chunk in itertools.chain(first, chunks):
             pending.append(workers.submit(tokenise, chunk))
             if len(pending) > 2 * usable_cores():
@@ -166,13 +161,22 @@ def _tokenised(start: Path, end: str, rows: Iterable[Mapping[str, Any]], max_len
 
 
 @functools.cache
-def _tokens(start: str, end: str) -> Tokens:
-    return Tokens.of_folder(read_base(Path(start)), end)
+def _tokens(start: str) -> Tokens:
+    return Tokens(read_base(Path(start)))
 
 
-def _tokenise(start: str, end: str, max_length: int, chunk: Sequence[tuple[int, Mapping[str, Any]]]) -> list[_Row]:
-    tokens = _tokens(start, end)
-    result = []
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([("id", pa.string()), ("prompt_length", pa.int32()), ("input_ids", pa.list_(pa.int32()))])
+
+
+def _tokenise(start: str, max_length: int, chunk: Sequence[tuple[int, Mapping[str, Any]]]) -> _Chunk:
+    import pyarrow as pa
+
+    tokens = _tokens(start)
+    result: list[dict[str, Any]] = []
+    left_out = []
     for number, row in chunk:
         try:
             name, messages, source = str(row["id"]), row["messages"], row.get("source")
@@ -183,46 +187,30 @@ def _tokenise(start: str, end: str, max_length: int, chunk: Sequence[tuple[int, 
         try:
             rendered = tokens.render(messages)
         except RowRefused as refused:
-            result.append(_Row(name, source, reason=str(refused), by_template=refused.by_template))
+            left_out.append(LeftOut(name, str(refused), source, refused.by_template))
             continue
         if len(rendered.input_ids) > max_length:
-            result.append(_Row(name, source, reason=_TOO_LONG.format(max_length)))
+            left_out.append(LeftOut(name, _TOO_LONG.format(max_length), source))
         else:
-            result.append(_Row(name, source, rendered.input_ids, rendered.prompt_length))
-    return result
+            result.append({"id": name, **vars(rendered)})
+    return pa.RecordBatch.from_pylist(result, _schema()), left_out
 
 
-def _write(chunks: Iterable[list[_Row]], file: Path) -> tuple[LeftOut, ...]:
+def _write(chunks: Iterable[_Chunk], file: Path) -> tuple[LeftOut, ...]:
     import pyarrow as pa
 
-    schema = pa.schema(
-        [
-            ("id", pa.string()),
-            ("length", pa.int32()),
-            ("prompt_length", pa.int32()),
-            ("input_ids", pa.list_(pa.int32())),
-        ]
-    )
-    left_out: list[_Row] = []
+    left_out: list[LeftOut] = []
     count = 0
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for chunk in chunks:
-            left_out += [row for row in chunk if row.reason is not None]
-            rows = [row for row in chunk if row.reason is None]
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _schema()) as writer:
+        for rows, others in chunks:
+            left_out += others
             count += len(rows)
-            columns = (
-                [row.id for row in rows],
-                [len(row.input_ids) for row in rows],
-                [row.prompt_length for row in rows],
-                [row.input_ids for row in rows],
-            )
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
+            writer.write_batch(rows)
     _check(count, left_out)
-    return tuple(LeftOut(row.id, row.reason or "", row.source) for row in left_out)
+    return tuple(left_out)
 
 
-def _check(count: int, left_out: Sequence[_Row]) -> None:
+def _check(count: int, left_out: Sequence[LeftOut]) -> None:
     """Raise InputError where the template is at fault, or no row remains."""
     by_template = [row for row in left_out if row.by_template]
     if len(by_template) > _TEMPLATE_SHARE * (count + len(left_out)):

@@ -13,7 +13,6 @@ What is added to the trainer:
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import Any
 
 from distill.config.recipe import StudentConfig, key_digest
 from distill.models.folder import read_base
+from distill.models.turn_format import turn_format
 from distill.runs.stage import Reporter
 from distill.train import parallel, zero
 from distill.train.arguments import common_arguments, set_trackers
@@ -39,7 +39,7 @@ from distill.train.metrics import MetricsLog, ModelFlops, peak_flops
 from distill.train.result import TrainResult, end_losses, logged_steps
 from distill.train.rows import TokenRows, refuse_long_rows, token_rows
 from distill.train.weights import open_model, save_trained, training_dtype
-from licensing.errors import InputError, Refused
+from licensing.errors import Refused
 from licensing.files import link_or_copy, write_rows
 
 _LOGGED = {name: name for name in ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")}
@@ -103,8 +103,10 @@ def train_sft(
     parts = student.parallel.context_parallel_size
     if parts > 1:
         check_context_layers(start, student.max_length)
-    names = {number: text for text, number in read_base(start).special.items()}
-    end, pad_id = _generation_ids(start, names)
+    base = read_base(start)
+    names = {number: text for text, number in base.special.items()}
+    pad_id, stop_ids = base.generation["pad_token_id"], base.generation["eos_token_id"]
+    turn_format(base.render, names[stop_ids[0]])  # raises where engines would stop at another token than the template's
     template = [
         (start / name).read_bytes()
         for name in ("tokenizer.json", "config.json", "chat_template.jinja", "generation_config.json")
@@ -118,7 +120,7 @@ def train_sft(
     first, ranks = parallel.rank() == 0, parallel.world_size()
     parallel.start_processes(student.parallel, on_gpu)
     with parallel.first_rank_first():
-        data = token_rows(start, end, rows, student.max_length, checkpoints, rows_key)
+        data = token_rows(start, rows, student.max_length, checkpoints, rows_key)
     if student.on_long_row == "fail":
         refuse_long_rows(data, student.max_length)
     if samples is None:
@@ -211,20 +213,6 @@ def _snapshot_callback(
                     complete(out, fingerprint)
 
     return SaveSnapshots()
-
-
-def _generation_ids(start: Path, names: Mapping[int, str]) -> tuple[str, int]:
-    """The end-of-turn token and the id of the pad token, of generation_config.json."""
-    try:
-        values = json.loads((start / "generation_config.json").read_bytes())
-        stops, pad = values["eos_token_id"], int(values["pad_token_id"])
-        return names[stops[0] if isinstance(stops, list) else stops], pad
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise InputError(
-            "generation_config.json names no pad token, or no special token as its first stop token",
-            where=str(start),
-            hint="run the prepare stage again",
-        ) from error
 
 
 def _trainer(

@@ -87,19 +87,20 @@ def adapted(model: Any, method: LoraMethod) -> Any:
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    modules = method.target_modules
+    modules, paths = method.target_modules, dict(model.named_modules(remove_duplicate=False))
+    routers = [path for path, one in paths.items() if _is_linear_router(one)] if modules == "all-linear" else []
     config = LoraConfig(
         r=method.r,
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,
         use_rslora=method.rslora,
         target_modules=modules if isinstance(modules, str) else list(modules),
+        exclude_modules=routers or None,
         target_parameters=list(method.target_parameters) or None,
         modules_to_save=list(method.modules_to_save) or None,
         bias="none",
         task_type="CAUSAL_LM",
     )
-    paths = dict(model.named_modules(remove_duplicate=False))
     parameters = [f"{path}.{name}" for path, one in paths.items() for name, _ in one.named_parameters(recurse=False)]
     try:
         with warnings.catch_warnings():
@@ -118,6 +119,14 @@ def adapted(model: Any, method: LoraMethod) -> Any:
         if isinstance(module, BaseTunerLayer):  # autocast casts weights; PEFT would cast activations to float32 before
             module.cast_input_dtype_enabled = False
     return trained_in_float32(result)
+
+
+def _is_linear_router(module: Any) -> bool:
+    """Whether it is a linear layer that returns a choice of experts, around which PEFT's own layer fails: those of
+    Phi-3.5-MoE and Llama 4."""
+    import torch
+
+    return isinstance(module, torch.nn.Linear) and type(module).__name__.endswith("Router")
 
 
 def _require_named(field: str, entries: Sequence[str], names: Sequence[str]) -> None:
@@ -183,6 +192,7 @@ def unadapted_layers(model: Any, method: LoraMethod) -> dict[str, int]:
         path.removeprefix("base_model.model."): module
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
+        and not _is_linear_router(module)
         and not (module is head or module.weight.requires_grad)
         and not (".base_layer" in path or "original_module" in path)
     }
@@ -240,7 +250,7 @@ def save_adapter(
     file = out / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": public_name(student), "revision": student.revision}
-    for key in ("target_modules", "modules_to_save"):
+    for key in ("target_modules", "exclude_modules", "modules_to_save"):
         if isinstance(config.get(key), list):
             config[key] = sorted(config[key])  # PEFT keeps sets, whose order is another in every process
     write_json(file, dict(sorted(config.items())))

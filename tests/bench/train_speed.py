@@ -191,14 +191,12 @@ def work(config: Any, start: Path, data: Any, steps: Any) -> dict[str, float]:
     }
 
 
-def loader(
-    steps: Callable[[Any], Any], start: Path, end: str, rows: list[dict[str, Any]], folder: Path
-) -> dict[str, float]:
+def loader(steps: Callable[[Any], Any], start: Path, rows: list[dict[str, Any]], folder: Path) -> dict[str, float]:
     """Speed of tokenising rows and of reading them as steps."""
     from distill.train.rows import token_rows
 
     began = time.monotonic()
-    data = token_rows(start, end, iter(rows), LONGEST, folder, "loader")
+    data = token_rows(start, iter(rows), LONGEST, folder, "loader")
     tokenised = time.monotonic()
     read = steps(data)
     for step in range(len(read)):
@@ -211,11 +209,10 @@ def loader(
 
 def one_process(arm: str, start: Path, base: Any, count: int, dtype: str) -> Any:
     """What one process does: an arm, or ``work``."""
-    from distill.models.folder import read_base
     from distill.train.batches import Steps, training_order
     from distill.train.rows import token_rows
 
-    config, end = student(base, dtype), read_base(start).turn_end
+    config = student(base, dtype)
     tokens_per_word = 1 if isinstance(base, str) else 6  # a random base spells words out
     rows = make_rows(count, tokens_per_word)
 
@@ -225,12 +222,12 @@ def one_process(arm: str, start: Path, base: Any, count: int, dtype: str) -> Any
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = token_rows(start, end, iter(rows), LONGEST, folder, "bench")
+        data = token_rows(start, iter(rows), LONGEST, folder, "bench")
         assert not data.left_out
         if arm == "work":
             (folder / "loader").mkdir()
             return work(config, start, data, steps(data)) | loader(
-                steps, start, end, make_rows(4000, tokens_per_word), folder / "loader"
+                steps, start, make_rows(4000, tokens_per_word), folder / "loader"
             )
         if arm == "distill":
             return by_distill(config, start, rows, folder)

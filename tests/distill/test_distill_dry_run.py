@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
-from distill.dry_run.models import describe, describe_student, describe_teacher, write_stand_in
+from distill.dry_run.models import describe, write_stand_in
 from distill.dry_run.problems import _problems, stand_in_prompts, stand_in_traces
 from distill.dry_run.recipe import NOTICE, dry_recipe
 from distill.models.folder import read_base
@@ -62,7 +62,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 )
 def test_the_form_of_a_teachers_thinking_is_read_off_its_own_template(name: str, opening: str) -> None:
     (teacher,) = large(name).teachers
-    described = describe_teacher(teacher)
+    described = describe(teacher.model, teacher.revision, teacher.public_id, "teacher.model")
     assert described.think_open(teacher.think_open) == described.think_open("<think>") == opening
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
     assert described.prompt(chat).rstrip().endswith("<think>") is (opening == "")
@@ -81,8 +81,8 @@ def test_the_form_of_a_teachers_thinking_is_read_off_its_own_template(name: str,
 def test_a_stand_in_has_the_architecture_template_tokens_and_positions_of_the_base(
     tmp_path: Path, name: str, architecture: str, tags: tuple[str, str], end: str, positions: int
 ) -> None:
-    described = describe_student(large(name).student)
-    assert described is not None
+    student = large(name).student
+    described = describe(str(student.base), student.revision, student.public_id, "student.base")
     write_stand_in(described, tmp_path)
     template = None if described.template else "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
     base = read_base(tmp_path, template)

@@ -14,9 +14,10 @@ from safetensors.numpy import load_file, save_file
 from distill.check.export import dry_export, require_exportable
 from distill.check.finding import Finding
 from distill.config.loader import load_recipe
-from distill.config.recipe import RandomBase, StudentConfig
+from distill.config.recipe import LoraMethod, RandomBase, StudentConfig
 from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
+from distill.train.weights import adapted
 from licensing.errors import InputError, MissingDependency
 
 pytestmark = pytest.mark.slow  # importing torch and transformers takes seconds
@@ -32,6 +33,8 @@ MIXTURES: dict[str, dict[str, Any]] = {
         | {"n_group": 1, "topk_group": 1, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8}
         | {"qk_nope_head_dim": 8, "v_head_dim": 8},
     ),
+    "phimoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "llama4_text": {"num_local_experts": 4, "intermediate_size_mlp": 64},
 }
 
 
@@ -129,6 +132,20 @@ def test_routed_experts_that_all_linear_leaves_as_they_are_are_noted_with_the_fi
     (part,) = [one for one in check("{kind: lora, target_modules: [q_proj]}") if one.level == "note"]
     assert "routed experts" in part.what
     assert [str(one.message) for one in recwarn if "/peft/" in one.filename] == []
+
+
+@pytest.mark.parametrize("model_type", ["phimoe", "llama4_text"])
+def test_a_router_that_is_a_linear_layer_gets_no_adapter(check, base: Path, model_type: str) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    mixture(base, model_type)
+    *_, last = findings = check("{kind: lora}")
+    assert last.level == "ok"
+    assert "router" not in str(findings)
+    model = adapted(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base)), LoraMethod())
+    assert model(input_ids=torch.zeros((1, 4), dtype=torch.long)).logits.shape[:2] == (1, 4)
+    assert not [name for name, weight in model.named_parameters() if ".router." in name and weight.requires_grad]
 
 
 @pytest.mark.parametrize("model_type", ["deepseek_v3", "glm4_moe"])

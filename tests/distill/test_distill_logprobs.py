@@ -78,7 +78,7 @@ def test_a_reader_of_distillkits_format_gets_the_teachers_tokens_and_logarithms(
     for name, record in zip(texts, rows, strict=True):
         expected, rendered = (
             by_id[name],
-            Tokens.of_folder(read_base(student)).render(row(name, texts[name])["messages"]),
+            Tokens(read_base(student)).render(row(name, texts[name])["messages"]),
         )
         assert record["input_ids"] == rendered.input_ids[:-1], "the last token is told by the last position"
         start = rendered.prompt_length - 1

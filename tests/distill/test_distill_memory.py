@@ -51,6 +51,20 @@ def test_lora_holds_gradients_and_moments_of_its_adapters_alone(base: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["qwen3_moe", "llama4_text"])  # the latter has no module of its base_model_prefix
+def test_experts_are_forecast_in_float32_too(tmp_path: Path, kind: str) -> None:
+    from transformers import AutoConfig
+
+    sizes = {"hidden_size": SIZE, "moe_intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 259}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    experts = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}
+    AutoConfig.for_model(kind, **sizes, **heads, **experts).save_pretrained(tmp_path)
+    whole, autocast = of(tmp_path), of(tmp_path, dtype="bfloat16")
+    assert whole.weights == autocast.weights == 4 * whole.parameters
+    assert whole.activations > autocast.activations > 0
+
+
+@pytest.mark.slow
 def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
     alone = of(base)
     copied = of(base, world=4, parallel={"strategy": "ddp"})

@@ -114,7 +114,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def tokenised(start: Path, rows: Rows, place: Path, max_length: int = 64, key: str = "") -> TokenRows:
-    return token_rows(start, "<|im_end|>", iter(rows), max_length, place, key)
+    return token_rows(start, iter(rows), max_length, place, key)
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_training_does_not_begin_with_a_row_that_is_too_long_where_the_recipe_sa
 
 
 def test_a_row_on_disk_is_the_row_that_the_contract_gives(start: Path, rows: Rows, tmp_path: Path) -> None:
-    data, tokens = tokenised(start, rows, tmp_path), Tokens.of_folder(read_base(start))
+    data, tokens = tokenised(start, rows, tmp_path), Tokens(read_base(start))
     for number, row in enumerate(rows):
         rendered = tokens.render(row["messages"])
         assert data.input_ids(number).tolist() == rendered.input_ids
@@ -167,7 +167,7 @@ def test_rows_are_read_again_only_under_another_key(start: Path, rows: Rows, tmp
         yield {}
 
     first = tokenised(start, [*rows, {"id": "empty", "messages": []}], tmp_path, key="a")
-    again = token_rows(start, "<|im_end|>", fails(), 64, tmp_path, "a")
+    again = token_rows(start, fails(), 64, tmp_path, "a")
     assert again.left_out == first.left_out != ()
     assert [again.id(row) for row in range(len(again))] == [row["id"] for row in rows]
     assert len(tokenised(start, rows[:3], tmp_path, key="b")) == 3

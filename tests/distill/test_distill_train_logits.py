@@ -52,7 +52,7 @@ def distributions(model: Path, start: Path) -> list[tuple[list[int], np.ndarray]
     from transformers import AutoModelForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    tokens, answers = Tokens.of_folder(read_base(start)), []
+    tokens, answers = Tokens(read_base(start)), []
     for trace in TRACES:
         row = tokens.render(trace["messages"])
         with torch.inference_mode():

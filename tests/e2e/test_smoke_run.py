@@ -149,7 +149,7 @@ def test_the_release_renders_the_prompts_that_were_trained_with_and_without_syst
     from transformers import AutoTokenizer
 
     (prepared,) = (the_run(alone) / "stages" / "prepare").glob("*/model")
-    tokens = Tokens.of_folder(read_base(prepared))
+    tokens = Tokens(read_base(prepared))
     tokenizer = AutoTokenizer.from_pretrained(distill("show", alone, "--json").json["release"])
     system = {"role": "system", "content": "Be short."}
     turn = [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "<think>\nadd\n</think>\n\n5"}]

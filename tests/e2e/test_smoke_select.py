@@ -102,7 +102,7 @@ def test_rows_that_training_left_out_say_so_in_the_data_set_and_on_both_cards(
     run: Path, stages: dict[str, Any]
 ) -> None:
     rows, facts = training_rows_of(run), stages["train"].facts
-    tokens = Tokens.of_folder(read_base(stages["prepare"].path / "model"))
+    tokens = Tokens(read_base(stages["prepare"].path / "model"))
     too_long = {row["id"] for row in rows if len(tokens.render(row["messages"]).input_ids) > 280}
     assert 0 < len(rows) - len(too_long) == facts["rows_out"] < len(rows)
     assert "persona" in {row["source"] for row in rows if row["id"] in too_long}, "which is no trace"
