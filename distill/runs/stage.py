@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import Artefact, read_artefact
 from distill.runs.facts import Facts
 from synth.section import key_dump
 
@@ -169,9 +169,16 @@ def _keyed(value: Any) -> Any:
 
 
 def encode(stage: Stage[Any]) -> dict[str, Any]:
-    """A stage as JSON, its artefacts with what their manifests say."""
+    """A stage as JSON: artefacts by their folders, sections as they are."""
     kind = type(stage)
-    fields = TypeAdapter(kind).dump_python(stage, mode="json")
+    fields: dict[str, Any] = {}
+    for name, value in stage._values():
+        if isinstance(value, Artefact):
+            fields[name] = str(value.path)
+        elif isinstance(value, BaseModel):
+            fields[name] = value.model_dump(mode="json")
+        else:
+            fields[name] = value
     return {"module": kind.__module__, "stage": kind.__qualname__, "fields": fields}
 
 
@@ -179,5 +186,29 @@ def decode(data: dict[str, Any]) -> Stage[Any]:
     """The stage that ``encode`` described. Only classes of this project's own stages are looked up."""
     if not data["module"].startswith("distill."):
         raise ValueError(f"{data['module']} holds no stage of ours")
-    kind: type[Stage[Any]] = getattr(importlib.import_module(data["module"]), data["stage"])
-    return TypeAdapter(kind).validate_python(data["fields"])
+    kind = getattr(importlib.import_module(data["module"]), data["stage"])
+    hints = typing.get_type_hints(kind)
+    return typing.cast(
+        "Stage[Any]", kind(**{name: _decoded(hints[name], value) for name, value in data["fields"].items()})
+    )
+
+
+def _decoded(hint: Any, value: Any) -> Any:
+    facts = _artefact_facts(hint)
+    if facts is None:
+        return TypeAdapter(hint).validate_python(value)
+    if value is None:
+        return None
+    artefact = read_artefact(Path(value), facts)
+    if artefact is None:
+        raise FileNotFoundError(f"no manifest in {value}")
+    return artefact
+
+
+def _artefact_facts(hint: Any) -> type[Facts] | None:
+    """The facts of `Artefact[X]` or `Artefact[X] | None`; None for another type."""
+    for kind in (hint, *typing.get_args(hint)):
+        if typing.get_origin(kind) is Artefact:
+            facts: type[Facts] = typing.get_args(kind)[0]
+            return facts
+    return None

@@ -212,6 +212,10 @@ def test_training_rows_of_the_second_round_are_the_teachers_and_the_verified_one
 
 @pytest.mark.slow
 def test_the_stage_is_the_same_in_another_process(bench: Bench, samples: Artefact[Any], weights: Artefact[Any]) -> None:
+    for one in (samples, weights):
+        (one.path / "manifest.json").write_text(
+            json.dumps({"stage": one.stage, "key": one.key, "digest": one.digest, "facts": one.facts.as_json()})
+        )
     stage = second(samples, weights)
     assert decode(json.loads(json.dumps(encode(stage)))).key == stage.key
 
