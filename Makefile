@@ -59,7 +59,7 @@ test: setup setup-vllm models
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
 		|| echo "the report's browser tests are skipped: apt-get install chromium chromium-driver" >&2
 	@# More workers than cores: many tests wait for a process, a server or a clock.
-	$(BIN)/pytest -n 4 -m 'not slow'
+	$(BIN)/pytest -n 3 -m 'not slow'
 	@# Ray's tests wait more than they work: they run beside the others, ahead of them where they do work.
 	@RAY_worker_niceness=0 $(BIN)/pytest -m ray & nice -n 10 $(BIN)/pytest -n 3 -m 'slow and not ray'; others=$$?; wait $$! && exit $$others
 

@@ -46,7 +46,9 @@ GROUPS = {
         "test_smoke_select.py",
     ),
 }  # fmt: skip
-LONGEST = ("smoke", "vllm", "torch", "test_dry_run.py", "test_smoke_sampling.py")
+LONGEST = (
+    "smoke", "vllm", "torch", "test_dry_run.py", "test_smoke_sampling.py", "test_synth_verify_code.py",
+)  # fmt: skip
 
 
 def _group(nodeid: str) -> str:
@@ -92,7 +94,6 @@ modules_frozen = 0
 
 def freeze_modules() -> None:
     global modules_frozen
-    gc.collect()
     gc.freeze()
     modules_frozen = len(sys.modules)
 
@@ -106,6 +107,12 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_teardown() -> None:
     if len(sys.modules) > modules_frozen + 500:  # torch, vLLM
         freeze_modules()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    if worker is not None:  # it has reported everything; taking itself apart, and xdist's waiting for that, are seconds
+        os._exit(0)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ from licensing.errors import InputError
 from publish.export import export_folder
 from synth.teachers.logprobs import LEAST_LOGPROB, TokenLogprobs
 
-pytest.importorskip("openai")
+pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="openai is not installed")
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.yaml"
 K = 12
 RAW = "<think>\nhm\n</think>\n\n\\boxed{{{}}}"

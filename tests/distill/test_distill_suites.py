@@ -168,6 +168,7 @@ def test_a_suite_is_found_by_each_kind_of_name(tmp_path: Path) -> None:
     assert suites[2].problems()[0].id == "sums/a"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silent", [{"knowledge"}, {"knowledge", "held-out-worded"}])
 def test_a_model_that_answers_no_suite_is_refused_and_one_that_answers_some_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: set[str]

@@ -68,6 +68,7 @@ def folder_of(runs: Path, stage: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_gold_answers_are_checked_by_as_many_workers_as_samples_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -433,6 +433,7 @@ def test_a_score_or_a_model_of_another_kind_is_no_teacher() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 def test_the_time_for_very_many_mentions_beside_very_many_inputs_is_that_for_their_sum() -> None:
     def audit_as_many(mentions: str) -> Audit:

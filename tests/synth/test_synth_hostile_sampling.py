@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from synth.sampling.selection import SampleSummary
 from synth.teachers.build import build_teacher
 from synth.teachers.config import OpenAITeacher
 
-pytest.importorskip("openai")
+pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="openai is not installed")
 
 
 _BACKOFF_S = 0.02

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from synth.teachers.teacher import Completion
 from synth.teachers.vllm_engine_args import arguments
 from synth.teachers.vllm_server import arguments as server_arguments
 
-pytest.importorskip("openai")
+pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="openai is not installed")
 VOCABULARY, K = 300_000, 8
 SAMPLING = TeacherSampling(num_samples=2, logprobs=K)
 

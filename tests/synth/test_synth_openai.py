@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from synth.teachers.config import OpenAITeacher
 from synth.teachers.openai import OpenAIEngine, models_at
 from synth.teachers.teacher import Completion, Request
 
-pytest.importorskip("openai")
+pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="openai is not installed")
 KEY = "sk-of-nobody-4711"
 
 

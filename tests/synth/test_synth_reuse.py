@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from synth.sampling.selection import SampleSummary
 from synth.teachers.build import build_teacher
 from synth.teachers.config import FakeTeacher, OpenAITeacher
 
-pytest.importorskip("openai")
+pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="openai is not installed")
 
 
 def drawn(run: Path, endpoint: Endpoint, prompts: Any, reuse: list[Path] = [], **teacher: Any) -> SampleSummary:  # noqa: B006

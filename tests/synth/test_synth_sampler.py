@@ -135,6 +135,7 @@ def test_what_the_verifier_raises_ends_the_run_with_every_sample_kept(tmp_path: 
 FIXED = TeacherSampling(num_samples=2)
 
 
+@pytest.mark.slow
 def test_samples_of_a_fixed_policy_are_verified_while_others_are_drawn(tmp_path: Path) -> None:
     verdicts, teacher = tmp_path / "store" / VERDICT_LOG, HeldTeacher(held=("p9", 1))
     teacher.released = lambda: verdicts.exists() and verdicts.read_bytes().count(b"\n") == 19

@@ -191,6 +191,7 @@ def test_a_gold_that_is_no_option_is_an_error(gold: Any, choices: Any) -> None:
     assert choice.verify(gold, "A", choices).verdict == "error"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("piece", ["A, ", "A and ", "(A) ", "the answer is ", "option A is ", "A or B "])
 def test_a_long_response_costs_time_in_proportion_to_its_length(piece: str) -> None:
