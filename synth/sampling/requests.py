@@ -175,11 +175,14 @@ class RequestPlan:
         return _numbered(self._digests[start : start + _DIGEST], index)
 
     def escalated_request_id(self, slot: Slot) -> str:
-        """The id of the slot's second request, with the limit of ``sample.escalate``."""
+        """The id of the slot's second request, with the limit of ``sample.escalate``. It is no id of a first request
+        with that limit: only samples that were cut have a second one, so those are longer than a teacher's samples."""
         assert self.config.escalate is not None
         limit, index = self.config.escalate.max_new_tokens, self._own_index(slot)
-        temperature = self.config.temperature_of(index)
-        return _numbered(_digest(self.prompts[slot[0]], self.teacher(slot), self.config, temperature, limit), index)
+        digest = _digest(
+            self.prompts[slot[0]], self.teacher(slot), self.config, self.config.temperature_of(index), limit
+        )
+        return _numbered(hashlib.sha256(digest + self.request_id(slot).encode()).digest(), index)
 
     def request(self, slot: Slot) -> Request:
         """The slot's first request."""

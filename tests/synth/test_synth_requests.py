@@ -191,6 +191,16 @@ def test_no_field_of_the_sampling_section_is_left_out_of_the_test_above() -> Non
     assert {case[0] for case in marker.args[1]} == set(TeacherSampling.model_fields)
 
 
+def test_the_rest_of_a_cut_sample_has_an_id_of_its_own() -> None:
+    """A plain recipe with the larger limit would otherwise take those samples alone from the store that were cut."""
+    ids = set()
+    for first, larger in ((100, 2048), (200, 2048), (100, 4096)):
+        config = TeacherSampling(max_new_tokens=first, escalate=EscalateConfig(max_new_tokens=larger))
+        ids.add(RequestPlan([PROMPT], VLLM, config).escalated_request_id((0, 0)))
+        ids.add(RequestPlan([PROMPT], VLLM, TeacherSampling(max_new_tokens=larger)).request_id((0, 0)))
+    assert len(ids) == 3 + 2
+
+
 def test_how_token_counts_are_asked_for_is_not_in_the_id() -> None:
     assert id_of(changed(SERVICE, omit=["stream_options"])) == id_of(SERVICE)
 
