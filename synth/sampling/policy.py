@@ -358,7 +358,6 @@ class Cascade:
         return bisect.bisect_right(self._starts, slot[1]) - 1
 
 
-@functools.cache
 def pass_rate_at_stop(samples: int, correct: int, bounds: AdaptiveBounds, *, first: int, before: int = 0) -> float:
     """The unbiased estimate of a problem's pass rate p, from where its sampling stopped.
 
@@ -366,16 +365,16 @@ def pass_rate_at_stop(samples: int, correct: int, bounds: AdaptiveBounds, *, fir
     earlier teachers) or ``max_samples`` were drawn. ``samples`` are those with a verdict for or against.
 
     For a plan that is cut off, Girshick, Mosteller and Savage (Ann. Math. Statist. 17, 1946, 13-23) give the estimate
-    at a stopping point as the number of paths to it that begin with a success, over the number of all paths to it. The
-    paths are counted; with a target alone the estimates are
+    at a stopping point as the number of paths to it that begin with a success, over the number of all paths to it. With
+    a target alone these are
 
         stopped by the target after the first batch     (target - 1) / (samples - 1)
         stopped right after the first batch, or by max_samples            correct / samples
 
     the first of which is Haldane's estimator for inverse sampling (Biometrika 33, 1945, 222-225); the plain correct /
-    samples would be too high. The stopping points are finitely many; where the region is simple, as it is with a target
-    alone, this is the only unbiased estimate that is a function of the stopping point, hence of least variance (ibid.,
-    and Wolfowitz, Ann. Math. Statist. 17, 1946, 489-493).
+    samples would be too high. With ``min_chance`` the paths are counted. The stopping points are finitely many; where
+    the region is simple, as it is with a target alone, this is the only unbiased estimate that is a function of the
+    stopping point, hence of least variance (ibid., and Wolfowitz, Ann. Math. Statist. 17, 1946, 489-493).
 
     **Exactly unbiased:** the mean over runs, for each p, of a problem whose samples are independent, each correct with
     the same p, that is stopped by nothing but ``is_enough`` and ``max_samples``. "Correct" includes that it ended by
@@ -393,6 +392,17 @@ def pass_rate_at_stop(samples: int, correct: int, bounds: AdaptiveBounds, *, fir
     is returned by ``Adaptive.outcome``, and the budget's order prefers promising problems. Engines whose samples
     depend on their neighbours (one seed for a batch) are independent only as far as their random numbers are.
     """
+    if bounds.min_chance is not None:
+        return _path_rate(samples, correct, bounds, first, before)
+    target = bounds.target_correct - before
+    if samples > max(first, 1) and correct >= target:
+        return (target - 1) / (samples - 1)
+    return correct / samples
+
+
+@functools.cache
+def _path_rate(samples: int, correct: int, bounds: AdaptiveBounds, first: int, before: int) -> float:
+    """Paths to a stopping point that begin with a success, over all paths to it."""
 
     def paths(drawn: int, successes: int) -> int:
         """Paths from there to the stopping point, none of which stops earlier."""
