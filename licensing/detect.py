@@ -137,7 +137,7 @@ def _place(words: tuple[str, ...], marks: tuple[tuple[str, ...], ...], default: 
     return default
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)
 def _standards(words: tuple[str, ...], alone: bool) -> tuple[tuple[str, ...], str | None, str | None]:
     """Ids of the texts that the words are copies of, and of one that they only resemble, with the first difference.
     ``alone``: no license was recognised by phrases, so words left over are somebody's own terms. Kept: a run

@@ -18,6 +18,8 @@ from licensing.rules.context import build_context
 from licensing.schema import Copies, Fact, License
 from licensing.suggest import TEXTS
 
+_COPYRIGHT_FORM = re.compile(r"Copyright (?:\(c\) )?<year> <[^>\n]+>\.?", re.IGNORECASE)
+
 
 def license_text(name: str, registry: Registry | None = None) -> str | None:
     """The full text of a license: from ``data/texts`` (copied unchanged from ScanCode's license database), or else
@@ -39,11 +41,14 @@ def license_text(name: str, registry: Registry | None = None) -> str | None:
 
 
 def license_text_with_copyright(name: str, copyright_line: str, registry: Registry | None = None) -> str | None:
-    """The same; the MIT license gets its title and ``copyright_line``."""
+    """The same, with ``copyright_line`` in place of a form's "Copyright (c) <year> <owner>", as of the BSD licenses;
+    the MIT license gets its title and the line."""
     text, license = license_text(name, registry), (registry or builtin()).resolve(name)
-    if text is None or license is None or license.spdx != "MIT":
+    if text is None or license is None:
         return text
-    return f"MIT License\n\n{copyright_line}\n\n{text}"
+    if license.spdx == "MIT":
+        return f"MIT License\n\n{copyright_line}\n\n{text}"
+    return _COPYRIGHT_FORM.sub(lambda _: copyright_line, text)
 
 
 def release_license_files(
@@ -86,6 +91,11 @@ def release_license_files(
                 shipped.add(license.label)
                 name = re.sub(r"[^A-Za-z0-9._-]", "-", license.label)
                 add(f"{TEXTS}/LICENSE-{name}.txt", license, dependency.input.id)
+    for name in sorted(required - shipped):  # of several licenses, such as `gpl`: which of them is not known
+        if name in texts:
+            files[f"{TEXTS}/LICENSE-{re.sub(r'[^A-Za-z0-9._-]', '-', name)}.txt"] = texts[name]
+        else:
+            missing.append(name)
     if missing:
         raise Refused(
             f"texts that have to ship are missing: {', '.join(missing)}",

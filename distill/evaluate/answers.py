@@ -25,6 +25,8 @@ from synth.teachers.config import TeacherConfig
 from synth.teachers.teacher import Completion, Request
 from synth.verify.verdict_store import VerdictStore
 
+_FIELDS = ("text", "finish_reason", "prompt_tokens", "completion_tokens")  # of a Completion
+
 
 @dataclass(frozen=True)
 class StoredAnswer:
@@ -64,8 +66,8 @@ class AnswerStore(Closing):
     def __init__(self, folder: Path) -> None:
         self._offsets: dict[str, int] = {}
         self._log = AppendLog(folder / "answers.jsonl")
-        for offset, row in self._log.rows("key"):
-            self._offsets.setdefault(row["key"], offset)
+        for offset, row in self._log.rows("key", *_FIELDS, "engine", "dtype"):
+            self._offsets.setdefault(str(row["key"]), offset)
         self.verdicts = VerdictStore(folder)
 
     def close(self) -> None:
@@ -77,8 +79,7 @@ class AnswerStore(Closing):
         if key not in self._offsets:
             return None
         row = json.loads(self._log.line(self._offsets[key]))
-        fields = (row[name] for name in ("text", "finish_reason", "prompt_tokens", "completion_tokens"))
-        return StoredAnswer(Completion(request_id, *fields), row["engine"], row["dtype"])
+        return StoredAnswer(Completion(request_id, *(row[name] for name in _FIELDS)), row["engine"], row["dtype"])
 
     def add(self, key: str, answer: StoredAnswer) -> None:
         """Commit an answer."""

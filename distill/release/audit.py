@@ -13,6 +13,7 @@ from distill.release.lineage import Sources, base_revision, lineage_of, request_
 from distill.runs.artefact import Artefact
 from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
 from licensing.audit import audit, notice_text
+from licensing.detect import recognise
 from licensing.errors import InputError, Refused
 from licensing.files import write_text
 from licensing.license_files import (
@@ -88,25 +89,36 @@ def _license_texts(recipe: Recipe, lineage: Lineage, revision: str | None) -> di
         own = license_text_with_copyright(
             release.license, release.copyright or f"Copyright (c) the makers of {release.name}"
         )
-    upstream = next(iter(_texts(recipe, revision, is_license_file)), None)
-    if own is None and upstream and _same_terms(release.license, recipe.student.license):
-        own = upstream
+    at_hand = _base_texts(recipe, revision)
+    if own is None and _same_terms(release.license, recipe.student.license):
+        own = at_hand.get(_id(release.license))
     if own is None:
         raise InputError(
             f"the text of {release.license} is missing",
             where="release.license",
             hint="set release.license_file to a file with the text",
         )
-    at_hand = {
-        entry.id: text
-        for name, text in ((recipe.student.license, upstream), (release.license, own))
-        if name and text and (entry := resolve(name))
-    }
+    at_hand[_id(lineage.declared.tag or release.license)] = own
     texts = release_license_files(lineage, result, at_hand) | {"LICENSE": own}
     del texts["NOTICE"]
     if any(f.bare == "O-PASS-AUP" for f in result.findings):
         texts |= _use_policies(recipe)
     return texts
+
+
+def _base_texts(recipe: Recipe, revision: str | None) -> dict[str, str]:
+    """Id of a license -> its text among the license files of the base, by what they hold. The only file is that of the
+    base's license, whatever it holds, where none is recognised."""
+    files = _texts(recipe, revision, is_license_file)
+    texts = {name: text for text in reversed(files) for name in recognise("LICENSE", text).licenses}
+    if not texts and len(files) == 1 and recipe.student.license:
+        texts = {_id(recipe.student.license): files[0]}
+    return texts
+
+
+def _id(license: str) -> str:
+    entry = resolve(license)
+    return entry.id if entry else license
 
 
 def _use_policies(recipe: Recipe) -> dict[str, str]:

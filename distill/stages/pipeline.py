@@ -78,8 +78,10 @@ from licensing.files import read_rows
 from publish.formats.compressed import check_compressible
 from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
+from synth.problems.problem import canonical_json
 from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEMS
+from synth.section import key_dump
 
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "logits", "on_policy",
@@ -391,10 +393,14 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
 
 
 def suite_contents(names: Sequence[str]) -> list[str | None]:
-    """Content of the problems of each suite, then the texts that some of them are put in."""
-    suites = find_suites(names)
-    templates = [suite.prompt_template.model_dump_json() for suite in suites if suite.prompt_template is not None]
-    return [*(prompts_fingerprint(suite.source) for suite in suites), *templates]
+    """Content of the problems of each suite, then, of those that are recipes, where theirs come from and the text that
+    they are put in: the name of another suite says as much."""
+    contents = [prompts_fingerprint(suite.source) for suite in find_suites(names)]
+    for name in names:
+        if Path(name).suffix in (".yaml", ".yml"):
+            (suite,) = find_suites([name])
+            contents.append(canonical_json([key_dump(suite.source), key_dump(suite.prompt_template)]))
+    return contents
 
 
 def _content(path: str | None) -> str | None:

@@ -34,6 +34,7 @@ from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
 from distill.stages.pipeline import run
 from licensing.errors import InputError, Refused
+from licensing.license_texts import license_text
 from licensing.lineage import load_lineage
 from publish.cards.eu_summary import eu_summary
 from publish.evaluation import read_items
@@ -563,6 +564,38 @@ def test_the_text_of_a_bases_license_ships_beside_the_releases_own(tmp_path: Pat
     (tmp_path / "private" / "my-base" / "LICENSE").write_text("The base's own copy.\n")
     shipped = finished_stages(tmp_path / "theirs", recipe).audit.path / "LICENSES" / f"LICENSE-{license}.txt"
     assert shipped.read_text() == "The base's own copy.\n"
+
+
+@pytest.mark.parametrize("license", ["mit", "MIT AND BSD-3-Clause"])
+def test_of_several_license_files_of_a_base_the_one_ships_that_holds_the_license(tmp_path: Path, license: str) -> None:
+    recipe = private_recipe(tmp_path, f"student.license={license}", "release.license=apache-2.0", "release.data=false")
+    base, mit = tmp_path / "private" / "my-base", license_text("mit")
+    assert mit is not None
+    (base / "LICENSE").write_text(license_text("apache-2.0") or "")
+    (base / "LICENSE-MODEL").write_text(f"MIT License\n\nCopyright (c) 2024 Acme\n\n{mit}")
+    texts = finished_stages(tmp_path / "run", recipe).audit.path / "LICENSES"
+    assert "Copyright (c) 2024 Acme" in (texts / "LICENSE-mit.txt").read_text()
+
+
+def test_a_required_text_of_a_name_for_several_licenses_is_never_left_out(tmp_path: Path) -> None:
+    allowed = "release.allow=[{code: W-UPSTREAM-UNKNOWN, because: a letter}]"
+    settings = ("student.license=gpl", "release.license=apache-2.0", "release.data=false", allowed)
+    with pytest.raises(Refused, match="missing: gpl"):
+        finished_stages(tmp_path / "none", private_recipe(tmp_path, *settings))
+    (tmp_path / "private" / "my-base" / "LICENSE").write_text("Some terms.\n")
+    shipped = finished_stages(tmp_path / "own", private_recipe(tmp_path, *settings)).audit.path / "LICENSES"
+    assert (shipped / "LICENSE-gpl.txt").read_text() == "Some terms.\n"
+
+
+def test_the_text_that_the_recipe_gives_is_that_of_its_license_name(tmp_path: Path) -> None:
+    (tmp_path / "ours.txt").write_text("KIMI K2 terms.\n")
+    recipe = private_recipe(
+        tmp_path, "student.license=apache-2.0", "release.license=other", "release.license_name=kimi-k3",
+        f"release.license_file={tmp_path / 'ours.txt'}", "release.data=false",
+    )  # fmt: skip
+    audited = finished_stages(tmp_path / "run", recipe).audit.path
+    assert (audited / "LICENSE").read_text() == "KIMI K2 terms.\n"
+    assert (audited / "LICENSES" / "LICENSE-apache-2.0.txt").is_file()
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def test_a_subset_takes_every_subject_and_every_difficulty_of_a_generator(shippe
     assert {int(problem.id[1:]) // 10 for problem in subset([*map(generated, range(40))], 4, seed=0)} == {0, 1, 2, 3}
 
 
-def test_the_words_of_a_recipe_around_its_questions_are_part_of_a_suites_content(tmp_path: Path) -> None:
+def test_what_a_recipe_asks_and_the_words_around_it_are_part_of_a_suites_content(tmp_path: Path) -> None:
     file, text = tmp_path / "other.yaml", (ROOT / "recipes" / "smoke.yaml").read_text()
 
     def contents(old: str, new: str) -> list[str | None]:
@@ -136,10 +136,11 @@ def test_the_words_of_a_recipe_around_its_questions_are_part_of_a_suites_content
 
     plain = contents("student:", "student:")
     worded = contents("student:", "student:\n  prompt_template: {reasoning_gym: 'Q: {question}'}")
-    assert worded[: len(plain)] == plain
-    assert len(worded) == len(plain) + 1
+    assert worded != plain
+    for old, new in (("size: 8", "size: 9"), ("seed: 1000000", "seed: 7"), ("max_digits: 2}", "max_digits: 3}")):
+        assert contents(old, new) != plain, f"{new}: other questions"
     assert contents("num_train_epochs: ", "num_train_epochs: 1") == plain, "another section of the recipe"
-    assert suite_contents(["knowledge"]) == plain[1:], "other suites have the key that they had"
+    assert suite_contents(["knowledge"]) == plain[1:2], "other suites have the key that they had"
 
 
 def test_two_files_of_one_name_are_an_error_and_one_file_twice_is_one_suite(tmp_path: Path) -> None:
