@@ -31,7 +31,7 @@ from licensing.rules.metadata import exact_repository, r14_changes, tag_and_pros
 from licensing.rules.names import begins_with, r5_names, release_names, trademarks
 from licensing.rules.outputs import r3_outputs, r11_roles
 from licensing.rules.policies import use_policies
-from licensing.rules.redistribution import r1_copies, r13_geography, removed_guardrails
+from licensing.rules.redistribution import r1_redistribution, r13_geography, removed_guardrails
 from licensing.rules.services import r7_services, r8_endpoints
 from licensing.rules.texts import file_contents
 from licensing.rules.unknown import nothing_named, unknown_inputs
@@ -39,7 +39,7 @@ from licensing.rules.unknown import nothing_named, unknown_inputs
 Verdict = Literal["clean", "clean-with-duties", "violating", "contested", "ambiguous"]
 
 RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
-    r1_copies,
+    r1_redistribution,
     r2_compatibility,
     r3_outputs,
     r5_names,

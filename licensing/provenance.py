@@ -276,12 +276,12 @@ class _Resolver:
         try:
             names += filter(None, [config_base(repository.texts, "adapter_config.json")])
             names += merge_bases(repository.texts, repository.place)
-            card_labels = {entry.label for name in names if (entry := self._known(name))}
+            card_labels = {one.label for name in names if (one := self._entry_of(name))}
             origin = config_base(repository.texts, "config.json")
-            known = self._known(origin) if origin else None
+            entry = self._entry_of(origin) if origin else None
             if origin and not names:
                 names.append(origin)
-            elif origin and known and known.terms and known.label not in card_labels and origin != repository.id:
+            elif origin and entry and entry.terms and entry.label not in card_labels and origin != repository.id:
                 self._notes.append(f"{repository.id}: config.json names {origin}, its card does not")
                 names.append(origin)
         except InputError as error:
@@ -291,7 +291,7 @@ class _Resolver:
         self._notes += [f"{repository.id}: {value} is no id of a repository" for value in card.invalid_ids]
         return tuple(name for name in dict.fromkeys(names) if name.casefold() != repository.id.casefold())
 
-    def _known(self, name: str) -> License | None:
+    def _entry_of(self, name: str) -> License | None:
         return self._registry.of_repository(name) or self._registry.of_name(name)
 
     def _follow_bases(self, names: tuple[str, ...]) -> dict[str, _Base]:

@@ -90,17 +90,17 @@ def measure(teacher: dict[str, Any], requests: int, new_tokens: int) -> dict[str
     waiting = iter(first_requests(prompts, config, sampling))
     engine = build_teacher(config)
     answers: list[Completion] = []
-    began, first, owed = time.monotonic(), 0.0, 0
+    began, first, in_flight = time.monotonic(), 0.0, 0
     counted = 0
     try:
         following = next(waiting, None)
-        while following is not None or owed:
+        while following is not None or in_flight:
             while following is not None and engine.capacity > 0:
                 engine.submit(following)
-                owed += 1
+                in_flight += 1
                 following = next(waiting, None)
             done = engine.poll()
-            owed -= len(done)
+            in_flight -= len(done)
             answers += done
             if not first:
                 first = time.monotonic()
@@ -237,9 +237,9 @@ def machine() -> dict[str, Any]:
 
     from distill.runs.provenance import code_revision, installed_versions
 
-    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return {
-        "gpus": [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 1e9, 1)} for gpu in found],
+        "gpus": [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 1e9, 1)} for gpu in gpus],
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
         "versions": installed_versions(),
@@ -269,10 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--moe", default=MOE, help="a mixture of experts, for two or more GPUs")
     parser.add_argument("--out", type=Path, default=Path("gpu-check.json"))
     parser.add_argument("--step", help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.step:
+    options = parser.parse_args(arguments)
+    if options.step:
         try:
-            row = {"ok": True, **run_here(Step(**json.loads(given.step)))}
+            row = {"ok": True, **run_here(Step(**json.loads(options.step)))}
         except Exception as error:
             row = {"ok": False, "reason": f"{type(error).__name__}: {error}"[:2000]}
         print(json.dumps(row), flush=True)
@@ -287,9 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def runner(step: Step, timeout_s: float) -> dict[str, Any]:
         return run_step([*script, "--step", json.dumps(vars(step))], timeout_s, step.gpus)
 
-    rows = check(steps_for(len(node["gpus"]), given.dense, given.moe), given.minutes, runner)
+    rows = check(steps_for(len(node["gpus"]), options.dense, options.moe), options.minutes, runner)
     result = {"gpu_check": 1, "ok": all(row["ok"] for row in rows), "machine": node, "steps": rows}
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
     return 0 if result["ok"] else 1
 

@@ -131,7 +131,7 @@ class Languages:
     def _scripts(self, piece: str) -> list[tuple[str, int]]:
         if piece.isascii():
             return []
-        counts = {name: sum(map(len, found)) for name, p in _PATTERNS.items() if (found := p.findall(piece))}
+        counts = {name: sum(map(len, runs)) for name, p in _PATTERNS.items() if (runs := p.findall(piece))}
         counts = {name: n for name, n in counts.items() if n >= 2 and not (name == "greek" and n < ENOUGH)}
         if "kana" in counts and "han" in counts:  # Japanese is written with both
             counts["kana"] += counts.pop("han")

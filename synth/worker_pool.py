@@ -55,7 +55,7 @@ WALL_PER_CPU = 30
 
 
 class Closable(Protocol):
-    """See ``Slot.keep``."""
+    """See ``Worker.keep``."""
 
     def interrupt(self) -> None: ...
     def close(self) -> None: ...
@@ -77,16 +77,16 @@ class WorkerPool(Closing):
     """``workers`` threads, each with a process that starts at its first call. A context manager; leaving it closes it.
 
     ``where`` is the recipe's field for the memory limit, for messages. ``nice`` is added to the processes' nice value,
-    for work that leaves the processor to others; not to that of what ``Slot.keep`` starts.
+    for work that leaves the processor to others; not to that of what ``Worker.keep`` starts.
     """
 
     def __init__(self, workers: int, memory_mb: int, *, where: str = "verify.memory_mb", nice: int = 0) -> None:
         self.memory_mb = memory_mb
         self.where = where
         self.nice = nice
-        self._jobs: queue.SimpleQueue[tuple[Callable[[Slot], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[Worker], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._slots: set[Slot] = set()
+        self._workers: set[Worker] = set()
         self._closing = threading.Event()
         # The kernel ties PR_SET_PDEATHSIG to the thread that starts a process, so each thread starts its own and stays.
         # Daemons: an interpreter that ends without close() does not wait for a call that hangs.
@@ -94,8 +94,8 @@ class WorkerPool(Closing):
         for thread in self._threads:
             thread.start()
 
-    def run(self, job: Callable[[Slot], T]) -> Future[T]:
-        """The result of ``job``, which runs in a thread of the pool and calls functions in its process (`Slot.call`).
+    def run(self, job: Callable[[Worker], T]) -> Future[T]:
+        """The result of ``job``, which runs in a thread of the pool and calls functions in its process (`Worker.call`).
 
         Raises CancelledError from the future where the pool closes first. Queues without bound.
         """
@@ -111,9 +111,9 @@ class WorkerPool(Closing):
         """Stop every process and wait until they are gone; nothing starts afterwards."""
         with self._lock:
             self._closing.set()
-            slots = tuple(self._slots)
-        for slot in slots:
-            slot.interrupt()
+            workers = tuple(self._workers)
+        for worker in workers:
+            worker.interrupt()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -124,9 +124,9 @@ class WorkerPool(Closing):
         return self._closing.is_set()
 
     def _serve(self) -> None:
-        slot = Slot(self)
+        worker = Worker(self)
         with self._lock:
-            self._slots.add(slot)
+            self._workers.add(worker)
         while (job := self._jobs.get()) is not None:
             work, future = job
             if self.is_closed():
@@ -134,22 +134,22 @@ class WorkerPool(Closing):
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                result = work(slot)
+                result = work(worker)
                 if self.is_closed():  # what the job made of its interrupted call is no result
                     raise CancelledError
             except BaseException as error:  # handed to whoever waits for this call
                 future.set_exception(CancelledError() if self.is_closed() else error)
             else:
                 future.set_result(result)
-        slot.close()
+        worker.close()
 
 
-class Slot:
+class Worker:
     """What one thread of a pool owns: a process, and what else its jobs share (`keep`)."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
-        self._kept: dict[str, Any] = {}
+        self._resources: dict[str, Any] = {}
         self._processes: ProcessPool | None = None
         self._prepared: set[tuple[str, str | None]] = set()
         self._calls = 0  # of the present process
@@ -192,13 +192,13 @@ class Slot:
 
         Its ``interrupt()`` is called from another thread when the pool closes, and then ``close()`` from this one.
         """
-        if name not in self._kept:
+        if name not in self._resources:
             thing = make()
             with self._lock:
-                self._kept[name] = thing
+                self._resources[name] = thing
                 if self._pool.is_closed():
                     raise CancelledError
-        state: K = self._kept[name]
+        state: K = self._resources[name]
         return state
 
     def _prepare(self, builders: tuple[tuple[str, str | None], ...]) -> None:
@@ -243,13 +243,13 @@ class Slot:
         with self._lock:
             if self._pending is not None:
                 self._pending.cancel()
-            for one in self._kept.values():
+            for one in self._resources.values():
                 one.interrupt()
 
     def close(self) -> None:
         """Kill the process and close the resources."""
         self._stop()
-        for one in self._kept.values():
+        for one in self._resources.values():
             one.close()
 
     def _stop(self) -> None:

@@ -38,7 +38,7 @@ GROUPS = {
         "test_publish_weights.py", "test_synth_verify_rewards.py",
     ),
     "vllm": (
-        "test_distill_teacher_server.py", "test_quickstart.py", "test_synth_several.py", "test_synth_teachers.py",
+        "test_distill_teacher_server.py", "test_quickstart.py", "test_synth_mixture.py", "test_synth_teachers.py",
         "test_synth_vllm_server.py",
     ),
     "smoke": (

@@ -197,12 +197,12 @@ def _problems(recipe: Recipe, expected: ForecastConfig) -> int:
     )
 
 
-def _count(prompts: PromptsConfig | None, given: int | None, field: str) -> int:
+def _count(prompts: PromptsConfig | None, setting: int | None, field: str) -> int:
     from distill.release.lineage import is_on_hub
     from synth.problems.problem import load_prompts
 
-    if given is not None:
-        return given
+    if setting is not None:
+        return setting
     if prompts is None or (isinstance(prompts, HubPrompts) and is_on_hub(prompts)):
         raise InputError("the number of problems is not known before the run", where=f"forecast.{field}", hint="set it")
     return len(load_prompts(prompts, allow_missing_gold=True).prompts)

@@ -255,7 +255,7 @@ class _Layer:
 
 
 @dataclass
-class _Kept:
+class _ForwardSizes:
     """What one forward pass over fake tensors tells: counts of parameters, and bytes of the rest."""
 
     parameters: int
@@ -270,7 +270,7 @@ class _Kept:
     largest_saved: int = 0
 
 
-def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) -> _Kept:
+def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) -> _ForwardSizes:
     require_modules("the memory forecast", "memory", "peft", "torch", "transformers")
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -290,7 +290,7 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
         parameters = list(model.parameters())
         trained = [one for one in parameters if one.requires_grad]
         inside = sum(one.numel() for block in blocks for one in block.parameters())
-        saved = _Kept(
+        saved = _ForwardSizes(
             parameters=sum(one.numel() for one in parameters),
             trained=sum(one.numel() for one in trained),
             weights=sum(one.numel() * one.element_size() for one in parameters),
@@ -363,7 +363,7 @@ def _blocks(model: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _counting(saved: _Kept, blocks: list[Any], parameters: set[int]) -> Iterator[None]:
+def _counting(saved: _ForwardSizes, blocks: list[Any], parameters: set[int]) -> Iterator[None]:
     """Count each storage that autograd keeps, once, in the layer that keeps it first."""
     import torch
 

@@ -182,12 +182,12 @@ def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow, code: CodeConfig) ->
 
 def _packages(config: CodeConfig) -> Iterator[Finding]:
     """Installed packages for programs whose versions the recipe does not fix."""
-    from synth.sandbox.sandbox import choose
+    from synth.sandbox.sandbox import select_runtime
 
     if not config.packages:
         return
     named = {canonicalize_name(one.partition("==")[0].partition("[")[0]) for one in config.packages}
-    installed = choose(config.sandbox, config.packages).packages
+    installed = select_runtime(config.sandbox, config.packages).packages
     if free := [one for one in installed if canonicalize_name(one.partition("==")[0]) not in named]:
         what = f"pip chose the versions of what the packages for programs need: {', '.join(free)}"
         yield Finding(

@@ -143,8 +143,8 @@ class PlainProgress:
         if seconds > 0 and units > 0:
             parts.append(_rate(units / seconds))
             if total:
-                left = datetime.timedelta(seconds=round((total - done) * seconds / units))
-                parts.append(f"{left} left")
+                remaining = datetime.timedelta(seconds=round((total - done) * seconds / units))
+                parts.append(f"{remaining} left")
         self._progress.say(f"{self._stage}: {', '.join(parts + ([note] if note else []))}")
 
 
@@ -181,8 +181,8 @@ class TransferProgress(_Progress):
         elif now - self._last_line >= PLAIN_EVERY_S and done:
             self._last_line = now
             rate = done / (now - self._began)
-            left = datetime.timedelta(seconds=round((total - done) / rate))
-            self.say(f"{step}: {size_text(done)} of {size_text(total)}, {size_text(rate)}/s, {left} left")
+            remaining = datetime.timedelta(seconds=round((total - done) / rate))
+            self.say(f"{step}: {size_text(done)} of {size_text(total)}, {size_text(rate)}/s, {remaining} left")
 
 
 def size_text(size: float) -> str:

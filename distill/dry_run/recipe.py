@@ -219,17 +219,17 @@ class _Builder:
         verify = self._recipe.verify
         judge = verify.judge
         if judge is not None:
-            judge = judge.model_copy(update={"teacher": self._asked("judge", judge.teacher), "budget": None})
+            judge = judge.model_copy(update={"teacher": self._fake_auxiliary("judge", judge.teacher), "budget": None})
         return verify.model_copy(update={"workers": min(verify.workers, 2), "judge": judge})
 
     def persona(self) -> PersonaConfig | None:
         persona = self._recipe.persona
         if persona is None or persona.rewriter is None:
             return persona
-        few = {"teacher": self._asked("rewriter", persona.rewriter.teacher), "budget": None}
+        few = {"teacher": self._fake_auxiliary("rewriter", persona.rewriter.teacher), "budget": None}
         return persona.model_copy(update={"rewriter": persona.rewriter.model_copy(update=few)})
 
-    def _asked(self, role: str, teacher: TeacherConfig) -> FakeTeacher:
+    def _fake_auxiliary(self, role: str, teacher: TeacherConfig) -> FakeTeacher:
         self.replaced.append(f"{role} {teacher.public_id}: a fake one")
         return _fake(teacher, teacher.think_open)
 

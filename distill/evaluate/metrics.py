@@ -118,8 +118,8 @@ def _score(
     finished_at = [at for at, one in enumerate(judged) if finished[one]]
     if finished_at and any(len(finished[one]) < len(answers[one]) for one in judged):
         values = _correct(finished, [judged[at] for at in finished_at])
-        left = [clusters[at] for at in finished_at] if clusters is not None else []
-        of_finished = estimate(values, left if len(set(left)) > 1 else None)
+        finished_clusters = [clusters[at] for at in finished_at] if clusters is not None else []
+        of_finished = estimate(values, finished_clusters if len(set(finished_clusters)) > 1 else None)
         others["pass@1, finished"] = of_finished.model_copy(update={"n": len(finished_at)})
     shares = {reason: _round(_share(row["finish_reason"] == reason for row in rows)) for reason in _REASONS}
     return Score(

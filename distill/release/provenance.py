@@ -101,7 +101,7 @@ def _logits_teachers(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str
 
 def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
     models = [("teacher", one) for one in teacher_configs(section)]
-    models += [(asked.role, asked.teacher) for asked in recipe.auxiliary_models.values()]
+    models += [(model.role, model.teacher) for model in recipe.auxiliary_models.values()]
     facts = {one.id: one for one in teacher_facts(recipe, section, stages.samples)}
     for role, teacher in models:
         sample_facts = facts.get(teacher.public_id)

@@ -124,8 +124,8 @@ def _labels(
         "low": stats["low"],
         "high": stats["high"],
     }
-    for kind, found in near.items():
-        is_near = found is not None and found["cluster"] is not None
-        reason = f"one of {found['size']} that are like {found['cluster']}" if found and is_near else None
+    for kind, group in near.items():
+        is_near = group is not None and group["cluster"] is not None
+        reason = f"one of {group['size']} that are like {group['cluster']}" if group and is_near else None
         labels[f"near_duplicate_{kind}"] = {"value": is_near, "reason": reason}
     return labels

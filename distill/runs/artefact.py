@@ -125,9 +125,9 @@ def verify_artefact(artefact: Artefact[Any], root: Path) -> list[str]:
 
 def sha256_of(path: Path, size: int | None = None) -> str:
     """sha256 hex of a file's first ``size`` bytes, or of all of it."""
-    digest, left = hashlib.sha256(), size
+    digest, remaining = hashlib.sha256(), size
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK if left is None else min(_CHUNK, left)):
+        while chunk := stream.read(_CHUNK if remaining is None else min(_CHUNK, remaining)):
             digest.update(chunk)
-            left = None if left is None else left - len(chunk)
+            remaining = None if remaining is None else remaining - len(chunk)
     return digest.hexdigest()

@@ -25,7 +25,7 @@ class Verify(Stage[VerifyFacts]):
         return f"verify{self.samples.round_suffix}"
 
     def run(self, ctx: StageContext) -> VerifyFacts:
-        from synth.sandbox.sandbox import choose
+        from synth.sandbox.sandbox import select_runtime
         from synth.trace import TraceSet
         from synth.verify.verify_traces import verify_traces
 
@@ -43,7 +43,7 @@ class Verify(Stage[VerifyFacts]):
         programs = None
         if summary.programs:
             code = self.verify.code
-            runtime = choose(code.sandbox, code.packages)
+            runtime = select_runtime(code.sandbox, code.packages)
             programs = SandboxFacts(
                 runtime=runtime.name,
                 programs=summary.programs,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from licensing.registry import fold
 from licensing.rules.context import AuditContext, Dependency, Finding, Level, finding
-from licensing.rules.redistribution import copy_duties
+from licensing.rules.redistribution import redistribution_duties
 from licensing.schema import License
 
 
@@ -124,7 +124,7 @@ def _derivative(ctx: AuditContext, dependency: Dependency, license: License) -> 
         return
     third = dependency.input.ran_by == "third-party"
     if name in ctx.accepted:
-        yield from copy_duties(license, dependency, "the card takes these terms on")
+        yield from redistribution_duties(license, dependency, "the card takes these terms on")
     elif outputs.use_restrictions and not third and dependency.input.role in ("generator", "logits"):
         duty = f"the text names distillation, and its use restrictions go with what was made by it{gate}"
         duty = f"{duty}; that is the text, and whether it reaches this release is contested"

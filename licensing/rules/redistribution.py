@@ -30,7 +30,7 @@ class _Duty(NamedTuple):
         )  # fmt: skip
 
 
-def copy_duties(license: License, dependency: Dependency, why: str) -> list[Finding]:
+def redistribution_duties(license: License, dependency: Dependency, why: str) -> list[Finding]:
     """Every duty that ``license`` puts on a model that holds weights under it. ``why``: how they come to be inside."""
     return [duty.finding(license, dependency, why) for duty in _duties(license, dependency, weights=True)]
 
@@ -102,7 +102,7 @@ def _duties(license: License, dependency: Dependency, *, weights: bool) -> list[
     return duties
 
 
-def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
+def r1_redistribution(ctx: AuditContext) -> Iterator[Finding]:
     """R1: weights of a model and rows of a data set carry every duty of their license."""
     inside = "its rows are in the data set" if ctx.dataset else "its weights are in the release"
     for root in ctx.roots:

@@ -2,15 +2,15 @@
 
 The two sets have to differ in verification alone, so the control arm is drawn from traces that ended by themselves (a
 trace that was cut off teaches a student not to stop, whatever verifying does), and matched to the training rows in
-length and difficulty: in every cell of both it has as many rows as the training set. A length is a bin of completion
+length and difficulty: in every stratum of both it has as many rows as the training set. A length is a bin of completion
 tokens (half a power of two; traces without a count are a bin). A difficulty is the pass rate of the problem in steps of
 0.1 where enough samples were judged (``synth.curate.select.JUDGED_SAMPLES``), else the level that the problem states
 (``synth.problems.difficulty``); with neither, length alone is matched. Correct traces are likelier on easy problems, so
 a control matched by length alone also differs in its problems; problems that no sample solves are in neither arm.
 
-Where a cell holds too few, traces of the same length fill up, then any; the report counts both. Draws go by hash, from
-at most `max_traces_per_problem` of each problem; contaminated problems and identity talk are left out where they are
-dropped from the training set.
+Where a stratum holds too few, traces of the same length fill up, then any; the report counts both. Draws go by hash,
+from at most `max_traces_per_problem` of each problem; contaminated problems and identity talk are left out
+where they are dropped from the training set.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def draw_control(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> Control
         matched_by += f", pass rate of the problem in steps of {_STEP}"
     elif has_levels:
         matched_by += ", difficulty that the problem states"
-    cells = f"{_LENGTH} AS length, coalesce({difficulty}, '') AS difficulty"
+    strata = f"{_LENGTH} AS length, coalesce({difficulty}, '') AS difficulty"
     clean = "AND contaminated IS NULL" if config.filters.contaminated else ""
-    pool = f"SELECT *, {cells} FROM t WHERE finish_reason = 'stop' AND {ANSWERED} AND identity_talk IS NULL {clean}"
+    pool = f"SELECT *, {strata} FROM t WHERE finish_reason = 'stop' AND {ANSWERED} AND identity_talk IS NULL {clean}"
     if has_rates:
         pool += " AND (rate IS NULL OR rate > 0)"
     if config.max_traces_per_problem is not None:
@@ -68,7 +68,7 @@ def draw_control(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> Control
         "CREATE OR REPLACE TABLE pool AS SELECT trace_row, length, difficulty, "
         f"row_number() OVER (ORDER BY {order}) AS rank FROM ({pool})"
     )
-    db.sql(f"CREATE OR REPLACE TABLE training AS SELECT trace_row, {cells} FROM t WHERE drop_reason IS NULL")
+    db.sql(f"CREATE OR REPLACE TABLE training AS SELECT trace_row, {strata} FROM t WHERE drop_reason IS NULL")
     db.sql("CREATE OR REPLACE TABLE arm_control (trace_row BIGINT)")
     for columns in ("length, difficulty", "length", "''"):
         _fill(db, columns)
@@ -88,15 +88,16 @@ def draw_control(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> Control
 
 
 def _fill(db: duckdb.DuckDBPyConnection, columns: str) -> None:
-    """Add rows of the pool until each cell of ``columns`` has as many as in the training set, or no more are left."""
+    """Add rows of the pool until each stratum of ``columns`` has as many as the training set, or no more are left."""
     in_arm = "SELECT trace_row FROM arm_control"
     free = f"FROM pool WHERE trace_row NOT IN ({in_arm})"
     db.sql(
         "INSERT INTO arm_control SELECT trace_row FROM "
-        f"(SELECT trace_row, cell, row_number() OVER (PARTITION BY cell ORDER BY rank) AS place FROM "
-        f"(SELECT trace_row, ({columns},) AS cell, rank {free})) JOIN "
-        f"(SELECT cell, sum(n) AS n FROM (SELECT ({columns},) AS cell, 1 AS n FROM training UNION ALL "
-        f"SELECT ({columns},), -1 FROM pool WHERE trace_row IN ({in_arm})) GROUP BY cell) USING (cell) WHERE place <= n"
+        f"(SELECT trace_row, stratum, row_number() OVER (PARTITION BY stratum ORDER BY rank) AS position FROM "
+        f"(SELECT trace_row, ({columns},) AS stratum, rank {free})) JOIN "
+        f"(SELECT stratum, sum(n) AS n FROM (SELECT ({columns},) AS stratum, 1 AS n FROM training UNION ALL "
+        f"SELECT ({columns},), -1 FROM pool WHERE trace_row IN ({in_arm})) GROUP BY stratum) USING (stratum) "
+        "WHERE position <= n"
     )
 
 

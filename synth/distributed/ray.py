@@ -60,7 +60,7 @@ from synth.teachers.config import (
     TransformersTeacher,
     VllmTeacher,
 )
-from synth.teachers.endpoint import home_of
+from synth.teachers.endpoint import rendezvous_target
 from synth.teachers.teacher import Completion, Request, Teacher
 
 _COLLECT_S = 10.0  # how long a replica waits for an answer before it replies without one
@@ -117,8 +117,8 @@ class RayTeacher(Teacher):
         self._replicas = [_ReplicaState() for _ in range(config.replicas)]
         self._calls: dict[Any, tuple[_ReplicaState, str]] = {}  # object reference -> replica and method
         self._in_flight: dict[str, Request] = {}  # submitted and not returned by poll
-        self._places = [str(number) for number in range(config.replicas)]
-        self._queues: dict[str, deque[Request]] = {place: deque() for place in self._places}
+        self._queue_names = [str(number) for number in range(config.replicas)]
+        self._queues: dict[str, deque[Request]] = {name: deque() for name in self._queue_names}
         self._suspects: dict[int, deque[Request]] = {}  # by deaths
         self._deaths: Counter[str] = Counter()
         self._completions: list[Completion] = []
@@ -142,12 +142,12 @@ class RayTeacher(Teacher):
         if self._ray is None:
             self._join()
         self._in_flight[request.request_id] = request
-        self._queues[home_of(request, self._places)].append(request)
+        self._queues[rendezvous_target(request, self._queue_names)].append(request)
 
     def poll_for(self, seconds: float) -> list[Completion]:
         deadline = time.monotonic() + seconds
-        while self._in_flight and not self._completions and (left := deadline - time.monotonic()) > 0:
-            self._advance(min(left, _POLL_S))
+        while self._in_flight and not self._completions and (remaining := deadline - time.monotonic()) > 0:
+            self._advance(min(remaining, _POLL_S))
         completions, self._completions = self._completions, []
         for completion in completions:
             del self._in_flight[completion.request_id]
@@ -315,7 +315,7 @@ class RayTeacher(Teacher):
                     if not self._suspects[deaths]:
                         del self._suspects[deaths]
                     return request
-        own = self._queues[self._places[self._replicas.index(replica)]]
+        own = self._queues[self._queue_names[self._replicas.index(replica)]]
         queue = own or max(self._queues.values(), key=len)
         return queue.popleft() if queue else None
 
@@ -361,7 +361,7 @@ class RayTeacher(Teacher):
             self._suspects.setdefault(deaths, deque()).append(request)
         else:
             del self._deaths[name]
-            self._queues[home_of(request, self._places)].appendleft(request)
+            self._queues[rendezvous_target(request, self._queue_names)].appendleft(request)
 
     def _end(self, replica: _ReplicaState) -> None:
         """End its actors, and give its nodes back."""

@@ -58,8 +58,8 @@ def label_problem(problem: Mapping[str, Any], config: LabelConfig, finder: Finde
     language = languages(config.languages).spoken(text).main if config.languages else None
     match, overlap = finder.find(text) if finder else (None, None)
     near = config.near_duplicates
-    found = {"language": language, "overlap": overlap, **(match.as_dict() if match else {})}
-    return found | {"signature": signature(text, near.num_perm) if near else None}
+    labels = {"language": language, "overlap": overlap, **(match.as_dict() if match else {})}
+    return labels | {"signature": signature(text, near.num_perm) if near else None}
 
 
 def label_trace(trace: Trace, problem: Mapping[str, Any], config: LabelConfig, finder: Finder | None) -> dict[str, Any]:

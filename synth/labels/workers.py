@@ -17,7 +17,7 @@ from synth.labels.config import LabelConfig
 from synth.labels.limits import marked
 from synth.labels.shards import Shard, label_shard
 from synth.trace import TraceSet
-from synth.worker_pool import CallFailed, Slot, WorkerPool
+from synth.worker_pool import CallFailed, Worker, WorkerPool
 
 MOST_DEATHS = 100  # processes that die in a shard, each at another row, before it is no longer the rows' fault
 
@@ -51,7 +51,7 @@ def label_shards(
             done()
 
 
-def _label(setup: str, out: Path, shard: Shard, slot: Slot) -> None:
+def _label(setup: str, out: Path, shard: Shard, worker: Worker) -> None:
     progress = out / f".row-{shard.number:05}"
     unlabelled: dict[str, str] = {}  # number of a row -> why it has no labels
     while True:
@@ -62,7 +62,7 @@ def _label(setup: str, out: Path, shard: Shard, slot: Slot) -> None:
         }
         progress.unlink(missing_ok=True)
         try:
-            slot.call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),))
+            worker.call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),))
         except CallFailed as error:
             row = marked(progress)
             if row is None or str(row) in unlabelled or len(unlabelled) == MOST_DEATHS:

@@ -59,7 +59,7 @@ class AuxiliaryModelRun(Closing):
         self.first: int | None = None
         """Epoch seconds of the first answer, and of the last one."""
         self.last: int | None = None
-        self._asked, self._folder, self._store = config, folder, store
+        self._config, self._folder, self._store = config, folder, store
         self._logs, self._progress = logs, progress
         self._questions = _Questions(folder / ".questions.jsonl", config.role)
         self._answers: SampleStore | None = None
@@ -79,7 +79,7 @@ class AuxiliaryModelRun(Closing):
     def ask(self) -> dict[str, Any]:
         """Ask what is not in the store, or failed there; returns counts and tokens. Raises what the teacher raises,
         with every answer so far kept."""
-        config = self._asked
+        config = self._config
         sampling = config.sampling
         self._questions.flush()
         budget = BudgetTracker(config.budget, clock=self._folder / "clock.json")
@@ -142,7 +142,7 @@ class AuxiliaryModelRun(Closing):
     def _report(self, done: int, total: int, generated: int, failed: int) -> None:
         if self._progress is not None:
             failures = f", {failed:,} failed" if failed else ""
-            self._progress(done, f"of {total} answers of the {self._asked.role}, {generated:,} tokens{failures}")
+            self._progress(done, f"of {total} answers of the {self._config.role}, {generated:,} tokens{failures}")
 
 
 @contextlib.contextmanager

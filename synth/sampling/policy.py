@@ -345,7 +345,7 @@ class Cascade:
             for index in step.issued(problem)
         ]
 
-    def asked(self, problem: int) -> list[int]:
+    def teachers_of(self, problem: int) -> list[int]:
         """The indices of the teachers that were asked, in their order."""
         return [number for number, step in enumerate(self._steps) if step.issued(problem)]
 

@@ -106,7 +106,7 @@ def sample(
         stops = [
             {**_stop(prompt, policy.outcome(problem, step)), "step": step, "teacher": names[step]}
             for problem, prompt in enumerate(prompts)
-            for step in policy.asked(problem)
+            for step in policy.teachers_of(problem)
         ]
         write_parquet(out / PROBLEM_STOPS, problem_stops_schema(cascade=True), stops)
         last = {row["problem_id"]: row["stopped"] for row in stops}

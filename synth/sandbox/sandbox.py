@@ -1,7 +1,8 @@
 """The sandbox from the outside: sends programs to a runner, and replaces a runner that died.
 
-``choose`` gives the runtime of a recipe: the one that it names, or with `auto` the first of bubblewrap, podman and
-docker (with the image localhost/distill-runner) in which a canary, a program that tries to get out, runs and is held.
+``select_runtime`` gives the runtime of a recipe: the one that it names, or with `auto` the first of bubblewrap, podman
+and docker (with the image localhost/distill-runner) in which a canary, a program that tries to get out, runs and
+is held.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def probe(name: str) -> str | None:
     return None if result.passed else f"it does not hold: {result.reason}"
 
 
-def choose(name: str, packages: Sequence[str] = ()) -> Runtime:
+def select_runtime(name: str, packages: Sequence[str] = ()) -> Runtime:
     """The runtime that works here: ``name``, or the first of ``AUTO`` (with packages bubblewrap, since an image brings
     its own), with these packages installed. Raises MissingDependency, or InputError.
     """

@@ -72,9 +72,9 @@ class ConcurrencyLimiter:
             if not slot.done():
                 self._running += 1
                 slot.set_result(None)
-        left = self._paused_until - time.monotonic()
-        if self._waiting and left > 0 and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(left, self._pause_over)
+        remaining = self._paused_until - time.monotonic()
+        if self._waiting and remaining > 0 and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(remaining, self._pause_over)
 
     def _pause_over(self) -> None:
         self._timer = None

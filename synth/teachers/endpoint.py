@@ -78,7 +78,7 @@ class RemoteEndpoint(EndpointProvider):
         up = self._up() or list(self._addresses.values())
         address = up[0]
         if len(up) > 1:
-            url = home_of(request, [one.endpoint.base_url for one in up])
+            url = rendezvous_target(request, [one.endpoint.base_url for one in up])
             address = self._addresses[url]
         if address.in_flight > _MOST_OF_MEAN * sum(one.in_flight for one in up) / len(up) + 1:
             address = min(up, key=lambda one: one.in_flight)
@@ -101,11 +101,11 @@ class RemoteEndpoint(EndpointProvider):
         return [one for one in self._addresses.values() if one.down_until <= now]
 
 
-def home_of(request: Request, places: Sequence[str]) -> str:
-    """The place among several where a problem's requests should go, so that a prefix cache knows the prompt: by
-    rendezvous hashing, so that a place that comes or goes moves its own problems alone."""
+def rendezvous_target(request: Request, targets: Sequence[str]) -> str:
+    """The target among several that a problem's requests go to, so that a prefix cache knows the prompt: by
+    rendezvous hashing, so that a target that comes or goes moves its own problems alone."""
     prompt = request.prompt.content_hash
-    return max(places, key=lambda place: hashlib.sha256(f"{prompt}{place}".encode()).digest())
+    return max(targets, key=lambda target: hashlib.sha256(f"{prompt}{target}".encode()).digest())
 
 
 def endpoints_of(config: OpenAITeacher) -> list[Endpoint]:

@@ -128,9 +128,9 @@ class OpenAIEngine(Teacher):
         completions: list[Completion] = []
         deadline = time.monotonic() + seconds
         while self._in_flight:
-            left = deadline - time.monotonic()
+            remaining = deadline - time.monotonic()
             try:
-                completion = self._finished.get(not completions, None if left == math.inf else max(0.0, left))
+                completion = self._finished.get(not completions, None if remaining == math.inf else max(0.0, remaining))
             except Empty:
                 break
             self._in_flight -= 1

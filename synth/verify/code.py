@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synth.sandbox.runner.apart import names_of_program
 from synth.sandbox.runner.job import MAX_OUTPUT, Job, Result
-from synth.sandbox.sandbox import Sandbox, SandboxDown, choose
+from synth.sandbox.sandbox import Sandbox, SandboxDown, select_runtime
 from synth.verify.code_tests import (
     CALLS_PREAMBLE,
     CALLS_SETUP,
@@ -39,8 +39,8 @@ COMPILE_MEMORY_MB = 2048
 
 
 def open_sandbox(name: str = "auto", packages: Sequence[str] = ()) -> Sandbox:
-    """Raises as ``choose``."""
-    return Sandbox(choose(name, packages))
+    """Raises as ``select_runtime``."""
+    return Sandbox(select_runtime(name, packages))
 
 
 def run(

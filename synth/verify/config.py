@@ -47,7 +47,7 @@ class MajorityConfig(Section):
 
 
 Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\[\],-]*==[\w.+!-]+$")]
-Asked = Literal["unparseable", "wrong", "timeout", "correct"]
+RulesVerdict = Literal["unparseable", "wrong", "timeout", "correct"]
 Counts = Literal["rules", "judge", "either"]
 
 
@@ -62,7 +62,7 @@ class JudgeConfig(AuxiliaryModel):
     teacher: TeacherConfig = Field(
         description="Teacher section of the judge; any kind but offline. Its role in the lineage is judge."
     )
-    when: tuple[Asked, ...] = Field(
+    when: tuple[RulesVerdict, ...] = Field(
         ("unparseable", "wrong"),
         min_length=1,
         description="Verdicts of the rules after which the judge is asked, too.",

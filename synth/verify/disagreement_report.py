@@ -20,7 +20,7 @@ from synth.problems.problem import question_of
 from synth.trace import Trace
 from synth.verify.judge import sanitize
 
-SHEET = "disagreements"
+REPORT = "disagreements"
 MOST = 100  # rows of each kind of disagreement
 _SHOWN = 1500  # characters of a text in the Markdown
 
@@ -57,8 +57,8 @@ class DisagreementReport:
         """Write both files into the folder ``out``, empty ones where nothing disagreed."""
         rows = [entry for _, entries in sorted(self._entries.items()) for *_, entry in entries]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_text(out / f"{SHEET}.jsonl", lines)
-        write_text(out / f"{SHEET}.md", self._markdown(rows))
+        write_text(out / f"{REPORT}.jsonl", lines)
+        write_text(out / f"{REPORT}.md", self._markdown(rows))
 
     def _markdown(self, rows: list[dict[str, Any]]) -> str:
         counts = [

@@ -23,7 +23,7 @@ from licensing.closing import Closing
 from licensing.files import json_line
 from synth.problems.problem import canonical_json
 from synth.sampling.append_log import AppendLog, KeyIndex, key_of
-from synth.sandbox.sandbox import choose
+from synth.sandbox.sandbox import select_runtime
 from synth.section import key_dump
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import Verdict
@@ -50,12 +50,12 @@ class VerdictBasis:
 
     @cached_property
     def _packages(self) -> tuple[str, ...]:
-        return choose(self._code.sandbox, self._code.packages).packages
+        return select_runtime(self._code.sandbox, self._code.packages).packages
 
     def digest(self, problem: Mapping[str, Any], think_open: str, think_close: str) -> str:
         """32 hex characters: a digest of it, of what the verifier reads of the problem, and of the teacher's tags.
 
-        For a program it raises as ``synth.sandbox.sandbox.choose``.
+        For a program it raises as ``synth.sandbox.sandbox.select_runtime``.
         """
         fields = {name: problem.get(name) for name in _PROBLEM_KEYS}
         if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins

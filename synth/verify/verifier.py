@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from licensing.closing import Closing
 from synth.reasoning import split_row, tags_of
-from synth.sandbox.sandbox import choose
+from synth.sandbox.sandbox import select_runtime
 from synth.verify import choice, code, format_check, math
 from synth.verify.verdict import Verdict
-from synth.worker_pool import CallFailed, CallTimeout, Slot, WorkerPool
+from synth.worker_pool import CallFailed, CallTimeout, Worker, WorkerPool
 
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.problems.problem import Prompt
@@ -93,7 +93,7 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
     def jobs() -> Iterator[tuple[str, Job | Verdict]]:
         for prompt in prompts:
             if prompt.kind == "code":
-                choose(config.code.sandbox, config.code.packages)  # also where a problem has no answer to run
+                select_runtime(config.code.sandbox, config.code.packages)  # also where a problem has no answer to run
             yield prompt.id, _job(prompt.row(), gold=True)
 
     with Verifier(config) as verifier:
@@ -148,24 +148,24 @@ class Verifier(Closing):
             self._cache.move_to_end(key)
             return 0, cached
         run = self._run_code if job["kind"] == "code" else self._run_call
-        answer = self._pool.run(lambda slot: run(slot, job, request))
+        answer = self._pool.run(lambda worker: run(worker, job, request))
         if key is not None:
             self._cache[key] = answer
             if len(self._cache) > CACHE_ROWS:
                 self._cache.popitem(last=False)
         return len(request), answer
 
-    def _run_code(self, slot: Slot, job: Job, _: str) -> Verdict:
+    def _run_code(self, worker: Worker, job: Job, _: str) -> Verdict:
         config = self._config.code
-        sandbox = slot.keep("sandbox", lambda: code.open_sandbox(config.sandbox, config.packages))
+        sandbox = worker.keep("sandbox", lambda: code.open_sandbox(config.sandbox, config.packages))
         return code.serve(sandbox, job, config)
 
-    def _run_call(self, slot: Slot, job: Job, request: str) -> Verdict:
+    def _run_call(self, worker: Worker, job: Job, request: str) -> Verdict:
         module, timeout_s = _MODULES[job["kind"]], self._config.timeout_s
         task = job.get("task")
         prepare = (f"{module}:prepare", task if isinstance(task, str) else None)
         try:
-            value, seconds = slot.call(f"{module}:serve", request, timeout_s, (prepare,))
+            value, seconds = worker.call(f"{module}:serve", request, timeout_s, (prepare,))
         except CallTimeout:
             return Verdict("timeout", reason=f"no verdict within {timeout_s:g} s of CPU time", seconds=timeout_s)
         except CallFailed as err:

@@ -132,7 +132,7 @@ def verify_traces(
                 final = _judged(traces, read_parquet(waiting), judge, report)
                 write_parquet(out / VERDICTS, schema, _counted(final, summary, progress))
                 judge.write(out / JUDGE)
-                summary.judge = answers | _said(config.judge, judge)
+                summary.judge = answers | _judge_facts(config.judge, judge)
                 summary.judge_first, summary.judge_last = judge.first, judge.last
                 waiting.unlink()
         summary.verified, summary.reused = verifier.verified, verifier.reused
@@ -285,7 +285,7 @@ def _both(judge_row: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _said(config: JudgeConfig, judge: JudgeRun) -> dict[str, Any]:
+def _judge_facts(config: JudgeConfig, judge: JudgeRun) -> dict[str, Any]:
     return {
         "said": {rules: dict(sorted(counts.items())) for rules, counts in sorted(judge.rows.items())},
         "counts": config.counts,

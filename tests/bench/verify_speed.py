@@ -133,13 +133,13 @@ def programs(count: int) -> list[dict[str, Any]]:
 
 
 def bench_code(count: int, workers: int) -> dict[str, Any]:
-    from synth.sandbox.sandbox import choose
+    from synth.sandbox.sandbox import select_runtime
     from synth.verify.config import VerifyConfig
     from synth.verify.verifier import verify_rows
 
     config, given = VerifyConfig(workers=workers), programs(count // 2)
     began = time.monotonic()
-    choose("auto")
+    select_runtime("auto")
     list(verify_rows(given[:1], config))
     start_s = time.monotonic() - began
     began = time.monotonic()

@@ -473,7 +473,7 @@ def test_the_bwrap_of_the_package_is_taken_where_the_distribution_has_none_or_an
 def test_a_sandbox_that_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine(tmp_path, monkeypatch, runner(tmp_path, "--no-filter"))
     with pytest.raises(MissingDependency, match="does not hold"):
-        sandbox.choose("podman:example/without/walls")
+        sandbox.select_runtime("podman:example/without/walls")
 
 
 def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def call(
     pool: WorkerPool, name: str, argument: Any = None, timeout_s: float = 60, prepare: tuple[tuple[str, Any], ...] = ()
 ) -> Future[Any]:
-    return pool.run(lambda slot: slot.call(f"worker_functions:{name}", json.dumps(argument), timeout_s, prepare)[0])
+    return pool.run(lambda worker: worker.call(f"worker_functions:{name}", json.dumps(argument), timeout_s, prepare)[0])
 
 
 def workers(of: int | None = None) -> list[psutil.Process]:
@@ -181,7 +181,7 @@ _CALLER = """
 import json
 from synth.worker_pool import WorkerPool
 pool = WorkerPool(2, 1024)
-powers = [pool.run(lambda slot: slot.call("worker_functions:power", "1", 600)) for _ in range(2)]
+powers = [pool.run(lambda worker: worker.call("worker_functions:power", "1", 600)) for _ in range(2)]
 print("started", flush=True)
 try:
     powers[0].result()

@@ -62,17 +62,17 @@ class NotARegion(Exception):
 
 
 class _Work:
-    left = MAX_WORK
+    remaining = MAX_WORK
 
 
 def start_work() -> None:
     """Begin a comparison: all of its work has one bound."""
-    _Work.left = MAX_WORK
+    _Work.remaining = MAX_WORK
 
 
 def _spend(amount: int) -> None:
-    _Work.left -= amount
-    if _Work.left < 0:
+    _Work.remaining -= amount
+    if _Work.remaining < 0:
         raise TooLarge
 
 

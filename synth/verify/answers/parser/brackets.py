@@ -230,11 +230,11 @@ def _permutation(cycles: list[tuple[int, ...]]) -> Permutation:
                 at = cycle[(cycle.index(at) + 1) % len(cycle)]
         image[element] = at
     disjoint: list[tuple[int, ...]] = []
-    left = set(elements)
+    remaining = set(elements)
     for at in elements:
         orbit: list[int] = []
-        while at in left:
-            left.discard(at)
+        while at in remaining:
+            remaining.discard(at)
             orbit.append(at)
             at = image[at]
         if len(orbit) > 1:

@@ -1,4 +1,4 @@
-"""The verdict on the format, and what an adaptive policy makes of it."""
+"""The format check, beside the verdict and under an adaptive policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several teachers through the stages: recipe, check, forecast, sample, evaluate, lineage, card."""
+"""A mixture of teachers through the stages: recipe, check, forecast, sample, evaluate, lineage, card."""
 
 from __future__ import annotations
 

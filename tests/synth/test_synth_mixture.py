@@ -1,4 +1,4 @@
-"""Several teachers in one run: who is asked what, turns, prices, and what is written down of their engines."""
+"""A mixture of teachers in one run: shares, routing, prices, and the facts recorded of their engines."""
 
 from __future__ import annotations
 
