@@ -17,5 +17,6 @@ the printed table and Markdown                               render.py
 whether an endpoint is one's own                             addresses.py
 errors, JSON and atomic writes, untrusted YAML               errors.py, files.py, safe_yaml.py
 the base class of context managers that are closed           closing.py
+imports of large libraries, without the garbage collector    large_imports.py
 formats of keys and tokens                                   secrets.py
 """

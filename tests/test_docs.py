@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections import defaultdict
@@ -40,6 +41,7 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*|(?<![\w-])-[a-z]\b")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(rf"(?:{'|'.join(PACKAGES)})/[\w/.*-]+")
 _MODULE = re.compile(r"`((?:distill|synth|publish|licensing)(?:\.\w+)+)`")
+_FILE = re.compile(r"[\w./*-]*\w\.(?:py|yaml|jsonl|json|jinja|css|js|html|txt)\b|[\w./-]+/(?=[\s`;,.)]|$)")
 _FIELDS = re.compile(r"^\| `([\w.]+)` field \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", re.MULTILINE)
 
 
@@ -251,3 +253,51 @@ def _resolves(dotted: str) -> bool:
     return (
         file.is_file() and re.search(rf"^(def|class) {attribute}\b", file.read_text(encoding="utf-8"), re.M) is not None
     )
+
+
+# --- maps ------------------------------------------------------------------------------------------------------------
+
+NAMED_BY_A_RULE = {"distill/stages"}
+"""Packages whose map says how the file of a part is named, in place of naming each."""
+WRITTEN_BY_RUNS = {"openness.json"}
+"""Files in a map that are no part of the code."""
+
+MAPS = {
+    init.parent.relative_to(ROOT).as_posix(): ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+    for package in ("distill", "synth", "publish", "licensing")
+    for init in sorted((ROOT / package).rglob("__init__.py"))
+}
+
+
+def not_in_the_map(package: str, maps: dict[str, str]) -> list[str]:
+    """Modules and sub-packages of a package that neither its map names nor, with the folder, the map above it."""
+    folder = ROOT / package
+    modules = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+    packages = {path.parent.name + "/" for path in folder.glob("*/__init__.py")}
+    above = f"{folder.name}/"
+    named = set(_FILE.findall(maps[package]))
+    parent = _FILE.findall(maps.get(Path(package).parent.as_posix(), ""))
+    named |= {name.removeprefix(above) for name in parent if name.startswith(above)}
+    return sorted((modules | packages) - named)
+
+
+def missing_files(package: str, text: str) -> list[str]:
+    """Files that a map names, relative to its package or to the repository, and that do not exist."""
+    found = set(_FILE.findall(text)) - WRITTEN_BY_RUNS
+    return sorted(name for name in found if not any(_exists(folder, name) for folder in (ROOT / package, ROOT)))
+
+
+def _exists(folder: Path, name: str) -> bool:
+    return any(folder.glob(name)) if "*" in name else (folder / name).exists()
+
+
+@pytest.mark.parametrize("package", sorted(MAPS))
+def test_the_map_of_a_package_is_complete_and_names_no_file_that_is_not_there(package: str) -> None:
+    assert package in NAMED_BY_A_RULE or not_in_the_map(package, MAPS) == []
+    assert missing_files(package, MAPS[package]) == []
+
+
+def test_a_map_that_lacks_a_module_or_names_a_missing_file_is_noticed() -> None:
+    shorter = MAPS["synth"].replace("hashing.py", "").replace("persona/", "")
+    assert not_in_the_map("synth", MAPS | {"synth": shorter}) == ["hashing.py", "persona/"]
+    assert missing_files("licensing/rules", "`audit.py` lists them; `../audit.py`") == ["audit.py"]

@@ -73,7 +73,7 @@ def check_recipe(
     several, on_policy = len(recipe.teachers) > 1, recipe.train.on_policy
     load = cache(partial(problems_of, recipe))
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "parts": lambda: _parts(recipe),
+        "packages": lambda: _packages(recipe),
         "student": lambda: check_student(recipe),
         "export": lambda: dry_export(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
@@ -111,7 +111,7 @@ def check_recipe(
     return findings
 
 
-def _parts(recipe: Recipe) -> Iterator[Finding]:
+def _packages(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
     engines = [type(one) for one in (*recipe.teachers, *(model.teacher for model in recipe.auxiliary_models.values()))]
@@ -137,12 +137,12 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     for name in missing:
         yield Finding(
-            "error", "parts", f"{name} is not installed", hint=modules[name], exit_code=MissingDependency.exit_code
+            "error", "packages", f"{name} is not installed", hint=modules[name], exit_code=MissingDependency.exit_code
         )
     if "trl" in modules and "trl" not in missing:
         require_trl("train.stages")
     if not missing:
-        yield Finding("ok", "parts", f"{', '.join(modules)} are installed")
+        yield Finding("ok", "packages", f"{', '.join(modules)} are installed")
 
 
 def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:

@@ -110,7 +110,7 @@ def decontaminate(
         ),
     ],
     out: OutputRows,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="", hidden=True)] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", hidden=True)] = None,
     as_json: Json = False,
 ) -> None:
     """Mark rows that contain an item of a test set.

@@ -222,7 +222,7 @@ class SelectConfig(Section):
 class TrainConfig(Section):
     stages: tuple[Literal["sft", "logits", "on_policy"], ...] = Field(
         ("sft",),
-        description="`sft`, and behind it `logits` (distillation on the log-probabilities of the teacher's traces), "
+        description="`sft`, and after it `logits` (distillation on the log-probabilities of the teacher's traces), "
         "`on_policy` (on the student's own answers), or both in this order.",
     )
     logits: LogitsConfig | None = Field(

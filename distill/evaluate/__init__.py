@@ -5,6 +5,7 @@ To change X, edit Y:
     what a model is asked, and how it is verified      run.py
     answers and verdicts that are kept                 answers.py
     scores, comparisons                                metrics.py
+    questions about the model's identity               persona_probes.py
     families of problems                               families.py
     intervals, tests, minimum detectable effects       statistics.py
     suites, the side-effect suite                      suites/ (its own map)

@@ -7,6 +7,8 @@ To change:
 - what is redacted in files that ship: public.py
 - the files of the release folder: package.py; the released training data and their audit: training_data.py
 - whether the held-out problems ship, and their rows: evaluation_items.py
+- what the measurements have to show, the gate: gate.py
+- releases in other formats, their cards and folders: formats.py
 - openness.json, the bill of materials: openness.py
 - the SLSA provenance, from which manifest: provenance.py
 - what `distill confirm` checks: confirm.py; which folder it is given: target.py

@@ -1,4 +1,4 @@
-"""Stage logits: the student learns the teacher's distribution on the traces that the teacher wrote, behind SFT."""
+"""Stage logits: the student learns the teacher's distribution on the traces that the teacher wrote, after SFT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage on_policy: the student learns a teacher's distribution on its own answers, behind what was trained before."""
+"""Stage on_policy: the student learns a teacher's distribution on its own answers, after what was trained before."""
 
 from __future__ import annotations
 

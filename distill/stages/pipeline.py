@@ -92,7 +92,7 @@ STAGES = (
 `on_policy` their names in `train.stages`, `select` (and beside a control `select_control`) `train.select`,
 `train_control` and `export_control` `curate.control_arm`, `formats` GGUF among `release.formats`, `compress` any
 other there; those of the second round, which end in `_2`, `train.rounds: 2`, and `logits` and `on_policy` then run
-behind `train_2`."""
+after `train_2`."""
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:

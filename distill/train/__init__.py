@@ -7,6 +7,7 @@ To change X, edit Y:
     on the log-probabilities of its own traces         logits.py; the rows distillkit.py
     on-policy distillation, and its answers            on_policy.py, rollouts.py
     its teacher behind a server                        teacher_server.py
+    which of several served teachers scores            routes.py
     its teacher with another tokenizer                 across_tokenizers.py
     the student as its own teacher                     self_teacher.py
     optimiser, checkpoints, logs, trackers             arguments.py
@@ -22,7 +23,9 @@ To change X, edit Y:
     steps that are not finite, spikes                  guard.py
     tokens a second, FLOPs, MFU                        metrics.py
     checkpoints                                        checkpoints.py
+    Liger's kernels, compared before use               kernels.py
     DDP, FSDP2; what ranks share                       parallel.py
+    ZeRO-3                                             zero.py
     how ranks start, and end                           launch.py, rank.py
     what a training says of itself                     result.py
 """

@@ -1,4 +1,4 @@
-"""The propagation rules: pure functions, one a rule, from an audit context to findings. ``audit.py`` lists them all.
+"""The propagation rules: pure functions, one a rule, from an audit context to findings. ``../audit.py`` lists them.
 
 To change                                              edit
 what a rule gets, how a license field is read          context.py
@@ -10,6 +10,8 @@ R6   size thresholds                                   redistribution.py
 R7   terms of services; R8 endpoints                   services.py
 R9   data trained on; R10 data redistributed           data.py
 R14  licenses that changed; the card's metadata        metadata.py
+the architecture against the family of the base        architecture.py
+use policies beside a license that limits no use       policies.py
 unknown licenses, and releases that name nothing       unknown.py
 teachers that only a name or a card speaks of          mentions.py
 license files by name, by content                      files.py, texts.py

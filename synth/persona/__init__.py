@@ -11,4 +11,5 @@ To change X, edit Y:
     training rows                                        data/rows.yaml, rows.py
     probes                                               data/probes.yaml, probes.py
     the judge of answers                                 data/judge.yaml, judge.py
+    `replay`: the base's answers to general prompts      data/general.txt, replay.py
 """

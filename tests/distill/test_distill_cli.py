@@ -74,7 +74,7 @@ def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_pa
     answer = distill("check", SMOKE, "--runs", tmp_path, "--json")
     assert answer.code == 0
     findings = {found["subject"]: found for found in json.loads(answer.out)}
-    assert set(findings) == {"parts", "student", "teacher", "licences", "problems", "held-out problems", "disk"}
+    assert set(findings) == {"packages", "student", "teacher", "licences", "problems", "held-out problems", "disk"}
     assert "8 problems: for two models" in findings["held-out problems"]["what"]
     assert "a difference of 0.495 is detected" in findings["held-out problems"]["what"]
     assert "96 samples, at most 6,144 teacher tokens" in findings["problems"]["what"]

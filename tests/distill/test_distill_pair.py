@@ -319,7 +319,7 @@ def test_check_and_run_refuse_another_minor_version_of_trl(
     installed_versions()  # whose cache would keep what this test alone has
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.17.0" if name == "trl" else version(name))
     config = f"train.on_policy={{teacher: {{model: {models[1]}, license: mit}}, max_new_tokens: 100}}"
-    [error] = checked(config, subject="parts")
+    [error] = checked(config, subject="packages")
     assert (error.level, error.where, error.exit_code) == ("error", "train.stages", MissingDependency.exit_code)
     assert "TRL 1.17.0 is installed" in error.what
     recipe = load_recipe(SMOKE, [*ON_POLICY, config])

@@ -64,7 +64,7 @@ def test_check_says_what_a_preset_is_and_what_the_run_fetches(name: str, tmp_pat
 def test_check_of_traces_fetches_nothing_either(name: str, tmp_path: Path) -> None:
     found = check_recipe(of_traces(name, license="mit"), tmp_path)
     assert f"the run fetches {presets()[name].dataset} (" in problems(found)
-    assert [one.what for one in found if one.level == "error" and one.subject != "parts"] == []
+    assert [one.what for one in found if one.level == "error" and one.subject != "packages"] == []
 
 
 @pytest.mark.usefixtures("offline")

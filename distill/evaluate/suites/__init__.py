@@ -3,6 +3,7 @@
 To change X, edit Y:
 
     names, what each suite measures, a subset          suite.py
+    the models of `distill eval`                       models.py
     all suites of several models, one engine start     evaluate.py
     instructions, refusals, knowledge, plain chat      data/*.jsonl (problem rows)
     a fact in a long text                              long_context.py

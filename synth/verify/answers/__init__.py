@@ -1,4 +1,4 @@
-r"""Answers as typed values: `read.read` reads a text whole, `read.equal` compares two texts.
+r"""Answers as typed values: in `read.py`, `read` reads a text whole, `equal` compares two texts.
 
 This package imports nothing else of the project. To change which signs are the same, edit `tokens.py`; how a text is
 read, `parser/` (its own map) and `words.py` (prose, dates, numbers in words); which words are units, `units.py`; the
