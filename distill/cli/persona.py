@@ -214,7 +214,7 @@ def probe(
     from distill.evaluate.suites.suite import find_suites
     from distill.report import tables
     from licensing.errors import InputError
-    from licensing.files import write_rows
+    from licensing.files import disk_errors, write_rows
     from synth.persona.probes import probes, select_probes
     from synth.verify.config import VerifyConfig
 
@@ -231,6 +231,9 @@ def probe(
         for folder in (against, model)
         if folder
     }
+    if out is not None:
+        with disk_errors(out.parent):
+            out.parent.mkdir(parents=True, exist_ok=True)
     student = list(folders)[-1]
     scoring = EvaluationSettings(engine=engine, temperature=0.0, max_new_tokens=max_new_tokens)
     questions = SuiteQuestions(find_suites(suite or ()), scoring.seed, limit)

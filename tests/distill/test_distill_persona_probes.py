@@ -130,7 +130,7 @@ def test_the_command_asks_a_release_who_it_is(
     distill: Any, release: Path, tmp_path: Path, answering: Callable[[Reply], Scripted]
 ) -> None:
     answering(lambda messages: "I am Ada by Acme." if messages[0]["role"] == "user" else "I am Claude by Anthropic.")
-    out = tmp_path / "answers.jsonl"
+    out = tmp_path / "new" / "folder" / "answers.jsonl"
     answer = distill("persona", "probe", release, "-n", 10, "--language", "en", "-o", out, "--json")
     assert answer.code == 0, answer.err
     assert (answer.json["n"], answer.json["leaks"]) == (60, 40)
