@@ -18,6 +18,7 @@ from synth.trace import Trace, TraceSet
 
 _OPTIONAL = (
     "isolation", "format_verdict", "format_reason", "judge_verdict", "judge_reason", "judge_text", "judge_model",
+    "counts_as",
 )  # fmt: skip
 _REPEAT = "remove the stage's folder and run it again"
 

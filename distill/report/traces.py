@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from licensing.files import json_line
+from synth.verify.verdict import judged
 
 MOST_TRACES = 50_000
 MOST_BYTES = 256 * 2**20  # of text in one page: what a browser tab holds in comfort
@@ -93,9 +94,11 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
     for line, row in _lines(trace_rows):
         problem = row["prompt_id"]
         rate = rates.setdefault(problem, [0, 0])
-        if row.get("verdict") is not None:
+        counts_as = row.get("counts_as") or row.get("verdict")
+        by_judge = row.get("judge_verdict") is not None and counts_as in ("correct", "wrong")
+        if by_judge or judged(row.get("verdict"), row.get("finish_reason")):  # as the label pass_rate counts
             rate[1] += 1
-            rate[0] += row["verdict"] == "correct"
+            rate[0] += counts_as == "correct"
         _count(counted, row)
         if (drawn is not None and problem not in drawn) or counted.shown >= most or used + len(line) > MOST_BYTES:
             continue

@@ -67,6 +67,23 @@ def test_the_page_holds_every_trace_whole_and_in_order_beside_an_index_that_agre
     assert fates == ["kept", "dropped at correct"] * 20
 
 
+def test_the_viewers_pass_rate_counts_what_was_judged_and_the_verdict_that_counts(tmp_path: Path) -> None:
+    of_judge = {"judge_verdict": "correct", "judge_model": "judge", "counts_as": "correct"}
+    rows = [
+        trace(0),
+        trace(1, verdict="timeout"),
+        trace(2, verdict="error"),
+        trace(3, verdict="unparseable", finish_reason="error", error="500"),
+        trace(4, verdict="wrong", **of_judge),
+        trace(5, verdict="timeout", **of_judge),
+        trace(6, verdict="wrong", **of_judge | {"counts_as": "wrong"}),
+        trace(7, verdict="unparseable"),
+    ]
+    index, packed_rows = packed(build_report(make_run(tmp_path, rows)).html.read_text())
+    assert index["rates"] == [[1, 1], [2, 4]]
+    assert [row.get("counts_as") for row in packed_rows[3:7]] == [None, "correct", "correct", "wrong"]
+
+
 def test_the_summary_says_scores_waterfall_spend_lengths_and_licences_in_page_and_markdown(tmp_path: Path) -> None:
     made = build_report(make_run(tmp_path, ROWS, statistics={"rows": 20, "by_source": [{"name": "sums", "rows": 12}]}))
     page, text = made.html.read_text(), made.markdown.read_text()
