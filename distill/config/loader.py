@@ -35,6 +35,9 @@ RENAMED_KEYS: dict[str, str] = {
 A renamed section needs one line. A recipe that holds an old key is refused with the new name.
 """
 
+REMOVED_KEYS: dict[str, str] = {"evaluate.bootstrap_samples": "intervals are computed without resampling"}
+"""Keys of earlier versions that nothing stands for any more: dotted path -> why."""
+
 
 @dataclass(frozen=True)
 class _Places:
@@ -233,11 +236,16 @@ def _apply_override(data: dict[str, Any], item: str) -> tuple[str, ...]:
 
 
 def _refuse_renamed(data: dict[str, Any], places: _Places) -> None:
-    """Raise InputError for keys of ``RENAMED_KEYS``, all at once, each with its place and its new name."""
+    """Raise InputError for keys of ``RENAMED_KEYS`` and ``REMOVED_KEYS``, all at once, each with its place."""
     problems = [
         (places.of(keys), f"{old} is now {new}", f"write {new}")
         for old, new in RENAMED_KEYS.items()
         if _holds(data, keys := tuple(old.split(".")))
+    ]
+    problems += [
+        (places.of(keys), f"{gone} is gone: {why}", "remove it")
+        for gone, why in REMOVED_KEYS.items()
+        if _holds(data, keys := tuple(gone.split(".")))
     ]
     if problems:
         raise _all_at_once(problems)

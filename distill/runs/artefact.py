@@ -87,11 +87,14 @@ def digest_of(files: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
 
 
 def size_faults(artefact: Artefact[Any], root: Path) -> list[str]:
-    """Files that are gone or have another size than the manifest says; cheap enough for every reuse.
+    """Files that are gone or have another size than the manifest says, and a manifest that is not what its stage wrote;
+    cheap enough for every reuse.
 
     ``root`` is the run directory. Of a file that several stages append to (the sample store) at least the bytes that
     the stage saw must be there.
     """
+    if digest_of(artefact.manifest["files"], artefact.manifest["facts"]) != artefact.digest:
+        return [f"{artefact.path / MANIFEST} was changed after stage {artefact.stage} wrote it"]
     faults = []
     for item in artefact.manifest["files"]:
         path = artefact.path / item["path"]

@@ -314,6 +314,13 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, monkeypatch:
     assert "release.allowed.codes is now release.allow" in error.what
 
 
+def test_a_removed_key_says_that_it_is_gone_and_why(tmp_path: Path) -> None:
+    error = refused(tmp_path, GOOD, "evaluate.bootstrap_samples=1000")
+    assert error.where == "--set evaluate.bootstrap_samples=1000"
+    assert error.what == "evaluate.bootstrap_samples is gone: intervals are computed without resampling"
+    assert error.hint == "remove it"
+
+
 def test_a_run_keeps_its_directory_when_a_section_changes_and_not_when_the_student_does(tmp_path: Path) -> None:
     recipe = load(tmp_path)
     assert load(tmp_path, GOOD, "curate.max_traces=7").run_name() == recipe.run_name()

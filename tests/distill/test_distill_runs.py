@@ -200,6 +200,18 @@ def test_a_change_that_keeps_the_size_is_seen_by_its_sha256(tmp_path: Path, reci
     assert "out.txt was changed" in fault
 
 
+def test_an_edited_manifest_of_a_finished_stage_is_found_and_is_not_reused(tmp_path: Path, recipe: Recipe) -> None:
+    artefact = chain(tmp_path, recipe, *"abc")
+    manifest = artefact.path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["facts"]["length"] = 7
+    manifest.write_text(json.dumps(content))
+    (fault,) = verify_run(tmp_path / recipe.run_name())
+    assert fault == f"{manifest} was changed after stage {artefact.stage} wrote it"
+    with pytest.raises(InputError, match=r"manifest\.json was changed"):
+        chain(tmp_path, recipe, *"abc")
+
+
 @pytest.mark.slow
 def test_a_second_run_on_the_same_directory_is_refused_and_names_the_first(tmp_path: Path, recipe: Recipe) -> None:
     code = (
