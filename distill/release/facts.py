@@ -43,7 +43,7 @@ from licensing.files import read_json, read_rows
 from licensing.registry import resolve
 from publish import facts as card
 from synth.persona.config import PersonaConfig
-from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.sampling.samples_table import PROBLEMS
@@ -107,10 +107,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
         languages=release.languages if release.languages is not None else _languages(statistics),
         base=card.BaseFacts(id=public_name(student), revision=base_revision(stages.prepared), license=student.license),
         teachers=teacher_facts(recipe, teacher, stages.samples),
-        prompt_sources=tuple(
-            card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(recipe.prompts))
-            for (name, text), count in sorted(stages.sources.items(), key=str)
-        ),
+        prompt_sources=_prompt_sources(recipe, stages.sources),
         persona=_persona(recipe.persona, stages) if recipe.persona else None,
         training=_training(recipe, stages),
         sampling=card.SamplingFacts(
@@ -210,9 +207,25 @@ def _languages(statistics: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(group["name"] for group in groups if group["rows"] >= MIN_LANGUAGE_SHARE * statistics["rows"])
 
 
-def _hub_dataset(prompts: PromptsConfig | None) -> str | None:
-    """The hub id of the data set that the problems come from."""
-    if not isinstance(prompts, HubPrompts) or base_path(prompts.dataset) is not None or is_local_path(prompts.dataset):
+def _prompt_sources(recipe: Recipe, sources: Sources) -> tuple[card.PromptSource, ...]:
+    """The sources of the problems, and the data set of the hub whose prompts the base answered for replayed rows."""
+    section = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    found = [
+        card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(section))
+        for (name, text), count in sorted(sources.items(), key=str)
+    ]
+    replayed = recipe.replay.prompts if recipe.replay is not None else None
+    dataset = _hub_dataset(replayed)
+    if isinstance(replayed, HubPrompts) and dataset not in {None, *(source.dataset for source in found)}:
+        found.append(card.PromptSource(name=replayed.data_source, license=replayed.license, dataset=dataset))
+    return tuple(found)
+
+
+def _hub_dataset(prompts: PromptsConfig | ImportedTraces | None) -> str | None:
+    """The hub id of the data set that the problems, or imported traces, come from."""
+    if not isinstance(prompts, HubPrompts | ImportedTraces) or not prompts.dataset:
+        return None
+    if base_path(prompts.dataset) is not None or is_local_path(prompts.dataset):
         return None
     return prompts.dataset
 

@@ -351,6 +351,21 @@ def test_a_data_set_of_the_hub_is_tagged_and_linked(tmp_path: Path) -> None:
     assert "(https://huggingface.co/datasets/HuggingFaceH4/MATH-500)" in card
 
 
+def test_data_sets_of_imported_traces_and_replayed_prompts_are_tagged_and_linked(tmp_path: Path) -> None:
+    traces = json.dumps({"source": "traces", "dataset": "open-r1/OpenR1-Math", "license": "mit"})
+    replay = json.dumps({"prompts": {"kind": "hub", "dataset": "acme/chat", "license": "mit", "row_kind": "open"}})
+    offline = json.dumps({"kind": "offline", "model": "acme/teacher", "license": "mit"})
+    recipe = private_recipe(
+        tmp_path, "prompts=null", f"sample={traces}", f"replay={replay}", f"teacher={offline}",
+        "evaluate.teacher=false",
+    )  # fmt: skip
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe), model="acme/teacher")
+    card = release / "README.md"
+    assert front_matter(card)["datasets"] == ["open-r1/OpenR1-Math", "acme/chat"]
+    for dataset in ("open-r1/OpenR1-Math", "acme/chat"):
+        assert f"(https://huggingface.co/datasets/{dataset})" in card.read_text()
+
+
 @pytest.mark.slow
 def test_scores_have_names_for_people_and_a_teacher_that_is_the_base_says_so(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
