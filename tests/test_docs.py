@@ -283,8 +283,8 @@ def not_in_the_map(package: str, maps: dict[str, str]) -> list[str]:
 
 def missing_files(package: str, text: str) -> list[str]:
     """Files that a map names, relative to its package or to the repository, and that do not exist."""
-    found = set(_FILE.findall(text)) - WRITTEN_BY_RUNS
-    return sorted(name for name in found if not any(_exists(folder, name) for folder in (ROOT / package, ROOT)))
+    files = set(_FILE.findall(text)) - WRITTEN_BY_RUNS
+    return sorted(name for name in files if not any(_exists(folder, name) for folder in (ROOT / package, ROOT)))
 
 
 def _exists(folder: Path, name: str) -> bool:

@@ -210,15 +210,15 @@ def _languages(statistics: Mapping[str, Any]) -> tuple[str, ...]:
 def _prompt_sources(recipe: Recipe, sources: Sources) -> tuple[card.PromptSource, ...]:
     """The sources of the problems, and the data set of the hub whose prompts the base answered for replayed rows."""
     section = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
-    found = [
+    facts = [
         card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(section))
         for (name, text), count in sorted(sources.items(), key=str)
     ]
     replayed = recipe.replay.prompts if recipe.replay is not None else None
     dataset = _hub_dataset(replayed)
-    if isinstance(replayed, HubPrompts) and dataset not in {None, *(source.dataset for source in found)}:
-        found.append(card.PromptSource(name=replayed.data_source, license=replayed.license, dataset=dataset))
-    return tuple(found)
+    if isinstance(replayed, HubPrompts) and dataset not in {None, *(source.dataset for source in facts)}:
+        facts.append(card.PromptSource(name=replayed.data_source, license=replayed.license, dataset=dataset))
+    return tuple(facts)
 
 
 def _hub_dataset(prompts: PromptsConfig | ImportedTraces | None) -> str | None:

@@ -23,6 +23,7 @@ from licensing.safe_yaml import parse_yaml
 from publish.facts import MAY_BE_CHANCE, chance_text, reading_of
 
 _BASE = "student_before"
+_MOST_PROBLEMS = 1_000_000  # nobody evaluates on more: a larger number says no more than that the limit is as large
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _difference(name: str, subject: str, pair: Mapping[str, Any], limit: float) 
     n, above = pair.get("n"), pair["difference"] - limit
     if n and above > 0:
         needed = math.ceil(n * ((pair["difference"] - pair["low"]) / above) ** 2)
-        text += f"; with the same difference about {needed:,} problems would do"
+        if needed <= _MOST_PROBLEMS:
+            text += f"; with the same difference about {needed:,} problems would do"
     return GateCheck(name, False, text)
 
 

@@ -49,7 +49,7 @@ def trace_rows(
             has_near = stage_views(db, traces, verdicts, labels)
             if labels is not None:
                 tables += ["l", "ps"]
-                joins += " JOIN labels AS l ON l.request_id = s.request_id"
+                joins += " JOIN (SELECT * EXCLUDE (digest, signature) FROM labels) AS l ON l.request_id = s.request_id"
                 joins += " LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id"
             if has_near:
                 tables += ["np", "nt"]

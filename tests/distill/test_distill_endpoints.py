@@ -320,9 +320,9 @@ def test_a_run_that_ends_says_what_it_still_waits_for(tmp_path: Path) -> None:
 
     with serving(act) as endpoint:
         teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
-        found = load_recipe(SMOKE, [*SUMS, f"teacher={json.dumps(teacher)}"])
+        recipe = load_recipe(SMOKE, [*SUMS, f"teacher={json.dumps(teacher)}"])
         with pytest.raises(MissingDependency, match="no credit"):
-            pipeline.run(found, tmp_path, watcher=Watcher(), until="sample")
+            pipeline.run(recipe, tmp_path, watcher=Watcher(), until="sample")
     assert any(
         "ends once the requests in flight are answered: the account's credit is used up" in note for note in notes
     )

@@ -70,8 +70,9 @@ def test_a_reason_names_the_problems_that_would_meet_the_requirement(gain: float
     assert reasons({"gain_over_base": gain}, evaluation(solved=45, n=more)) == []
 
 
-def test_no_number_of_problems_makes_a_difference_larger() -> None:
-    (reason,) = reasons({"gain_over_base": 0.05}, evaluation(solved=45))
+@pytest.mark.parametrize("gain", [0.05, 0.049999])
+def test_no_number_of_problems_makes_a_difference_larger(gain: float) -> None:
+    (reason,) = reasons({"gain_over_base": gain}, evaluation(solved=45))
     assert reason.endswith("are noticed here")
 
 

@@ -120,9 +120,9 @@ def test_an_unknown_declared_license_blocks(tag: str) -> None:
 
 
 def test_a_license_name_without_a_license_is_the_tag_everywhere() -> None:
-    given = lineage(APACHE_BASE, tag=None, declared={"license_name": "openrail"})
-    assert '"openrail" can mean several texts' in audit_table(audit(given))
-    [declared] = json.loads(cyclonedx(given, audit(given)))["metadata"]["component"]["licenses"]
+    release = lineage(APACHE_BASE, tag=None, declared={"license_name": "openrail"})
+    assert '"openrail" can mean several texts' in audit_table(audit(release))
+    [declared] = json.loads(cyclonedx(release, audit(release)))["metadata"]["component"]["licenses"]
     assert declared["license"]["name"] == "openrail"
 
 
@@ -134,10 +134,10 @@ def test_no_license_at_all_is_a_missing_tag_and_prose_alone_is_a_warning() -> No
 
 
 def test_non_commercial_rows_warn_under_text_and_violate_under_strict() -> None:
-    given = lineage(APACHE_BASE, NC_DATA)
-    assert audit(given).violations == ()
-    assert "W-NC-DATA-TO-WEIGHTS" in audit(given).warnings
-    assert audit(given, policy="strict").violations == ("V-NC-DROPPED",)
+    release = lineage(APACHE_BASE, NC_DATA)
+    assert audit(release).violations == ()
+    assert "W-NC-DATA-TO-WEIGHTS" in audit(release).warnings
+    assert audit(release, policy="strict").violations == ("V-NC-DROPPED",)
     owned = audit(lineage(APACHE_BASE, NC_DATA, tag="cc-by-nc-4.0"), policy="strict")
     assert owned.violations == ()
     assert "O-NC" in owned.obligations
