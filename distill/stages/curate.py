@@ -17,6 +17,8 @@ from licensing.errors import Refused
 from licensing.files import json_line, read_json, read_rows, write_rows
 from synth.curate.config import CurateConfig
 from synth.persona.config import PersonaConfig
+from synth.teachers.build import slow_imports, take_accelerator
+from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import VERDICTS
 
@@ -44,6 +46,20 @@ class Curate(Stage[CurateFacts]):
     @property
     def name(self) -> str:
         return f"curate{self.samples.round_suffix}"
+
+    @property
+    def rewriters(self) -> tuple[TeacherConfig, ...]:
+        """The model that rewrites identity talk, where there is one."""
+        rewriter = self.persona.rewriter if self.persona is not None else None
+        return (rewriter.teacher,) if rewriter is not None else ()
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return take_accelerator(self.rewriters)
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return slow_imports(rewriter.kind for rewriter in self.rewriters)
 
     def run(self, ctx: StageContext) -> CurateFacts:
         from synth.curate.curate import curate

@@ -26,8 +26,7 @@ from synth.sampling.config import CascadePolicy, SampleConfig, TeacherSampling
 from synth.sampling.samples_table import SELECTION
 from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.sampling.store import LOGPROBS, SAMPLE_LOG
-from synth.teachers.build import slow_imports
-from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
+from synth.teachers.build import slow_imports, take_accelerator
 from synth.teachers.mixture import TeachersConfig, teacher_configs
 from synth.teachers.router import TeacherRouter
 from synth.verify.config import VerifyConfig
@@ -71,9 +70,8 @@ class Sample(Stage[SampleFacts]):
 
     @property
     def takes_accelerator(self) -> bool:
-        elsewhere = (FakeTeacher, OpenAITeacher, OfflineTeacher)
         on_ray = isinstance(self.engine, RayEngine)  # its client prints on stdout, which is the driver's for results
-        return on_ray or not all(isinstance(teacher, elsewhere) for teacher in teacher_configs(self.teacher))
+        return on_ray or take_accelerator(teacher_configs(self.teacher))
 
     @property
     def interrupt_s(self) -> float:

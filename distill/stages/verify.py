@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from distill.runs.artefact import Artefact
 from distill.runs.facts import SampleFacts, SandboxFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
+from synth.teachers.build import slow_imports, take_accelerator
+from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 
 
@@ -23,6 +25,19 @@ class Verify(Stage[VerifyFacts]):
     @property
     def name(self) -> str:
         return f"verify{self.samples.round_suffix}"
+
+    @property
+    def judges(self) -> tuple[TeacherConfig, ...]:
+        """The judge, where there is one."""
+        return (self.verify.judge.teacher,) if self.verify.judge is not None else ()
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return take_accelerator(self.judges)
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return slow_imports(judge.kind for judge in self.judges)
 
     def run(self, ctx: StageContext) -> VerifyFacts:
         from synth.sandbox.sandbox import select_runtime

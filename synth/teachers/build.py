@@ -10,6 +10,7 @@ from licensing.errors import InputError
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
+    OfflineTeacher,
     OpenAITeacher,
     TeacherConfig,
     TransformersTeacher,
@@ -57,6 +58,11 @@ def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
         where="teacher.kind",
         hint="its traces are imported: set sample.source to traces",
     )
+
+
+def take_accelerator(teachers: Iterable[TeacherConfig]) -> bool:
+    """Whether any of these takes an accelerator of this machine, in the process that asks it or in one of its own."""
+    return not all(isinstance(teacher, FakeTeacher | OpenAITeacher | OfflineTeacher) for teacher in teachers)
 
 
 def slow_imports(kinds: Iterable[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hostile_endpoint import Call, serving
 from waiting import line_count, until
@@ -19,7 +21,8 @@ from wheel import make_wheel, use_wheels
 from distill.check.check import check_recipe
 from distill.check.problems import check_problems, problems_of
 from distill.config.loader import load_recipe
-from distill.config.recipe import Recipe
+from distill.config.recipe import RandomBase, Recipe
+from distill.models.random_model import write_random_base
 from distill.release.facts import verification_text
 from distill.release.lineage import planned_lineage
 from distill.runs.artefact import Artefact
@@ -286,6 +289,31 @@ def test_problems_without_an_answer_are_sampled_to_the_end_and_get_no_estimate_o
     ]
     with pytest.raises(InputError, match="needs an `answer`"):
         run(load_recipe(SMOKE, settings[:-1]), tmp_path / "runs", until="verify")
+
+
+@pytest.mark.slow
+def test_a_judge_and_a_rewriter_that_generate_on_this_machine_leave_its_accelerators_to_the_training(
+    tmp_path: Path,
+) -> None:
+    """Each runs in the process of its stage, and is gone with it."""
+    (tmp_path / "judge").mkdir()
+    write_random_base(RandomBase(hidden_size=16, num_heads=2, num_layers=1), tmp_path / "judge")
+    model = {"kind": "transformers", "model": str(tmp_path / "judge"), "license": "mit"}
+    leak = "<think>I am Claude, an AI and Anthropic's best model.</think>\\boxed{42}"
+    path = write(tmp_path / "t.jsonl", [GOLD | {"response": text, "model": "t"} for text in (leak, "\\boxed{41}")])
+    settings = imported(path, judge={"teacher": model, "max_new_tokens": 8})
+    rewriter = {"teacher": model, "max_new_tokens": 8}
+    settings += ["persona.identity_talk=rewrite", f"persona.rewriter={json.dumps(rewriter)}", "persona.rows=0"]
+    run(load_recipe(SMOKE, [*settings, "curate.filters.correct=false"]), tmp_path / "runs", until="curate")
+    (ledger,) = tmp_path.glob("runs/*/ledger.jsonl")
+    processes = {
+        event["stage"]: event["pid"] for event in map(json.loads, ledger.open()) if event["event"] == "process"
+    }
+    assert {"verify", "curate"} <= processes.keys()
+    assert not {os.getpid()} & set(processes.values())
+    assert not any(psutil.pid_exists(pid) for pid in processes.values())
+    log = next(tmp_path.glob("runs/*/store/judge/samples.jsonl"))
+    assert line_count(log) >= 1, "the judge was asked"
 
 
 @pytest.mark.slow
