@@ -17,6 +17,8 @@ from pydantic import BaseModel
 
 from distill.config.recipe import Recipe, StudentConfig
 from distill.config.train import LogitsTeacher
+from licensing.addresses import is_private_address
+from synth.distributed.config import RayEngine
 from synth.teachers.config import SELF_HOSTED, OpenAITeacher, TeacherFields
 
 PRIVATE_ENDPOINT = "<private endpoint>"
@@ -91,6 +93,8 @@ def _private_texts(value: Any) -> Iterator[tuple[str, str]]:
                 yield from _private_address(address, endpoint)
         if isinstance(value, LogitsTeacher) and value.url is not None:
             yield from _private_address(value.url, PRIVATE_ENDPOINT)
+        if isinstance(value, RayEngine) and ":" in value.address and is_private_address(value.address):
+            yield value.address, PRIVATE_ENDPOINT
         base = getattr(value, "model" if isinstance(value, TeacherFields | LogitsTeacher) else "base", None)
         if isinstance(base, str) and (is_local_path(base) or Path(base).expanduser().is_dir()):
             name = value.name if isinstance(value, TeacherFields | LogitsTeacher | StudentConfig) else None

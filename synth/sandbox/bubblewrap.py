@@ -40,6 +40,8 @@ class Bubblewrap:
     )
 
     def __init__(self, packages: Path | None = None) -> None:
+        if sys.platform != "linux":
+            self.hint = "use a container: docker:IMAGE"
         self._binds = _numpy() if packages is None else [(str(packages), "/packages")]
         numpy = tuple(f"numpy=={importlib.metadata.version('numpy')}" for _ in self._binds[:1])
         self.packages = numpy if packages is None else installed(packages)
@@ -49,6 +51,8 @@ class Bubblewrap:
         return start_runner(self._command(), ENVIRONMENT | inside)
 
     def _command(self) -> list[str]:
+        if sys.platform != "linux":
+            raise FileNotFoundError("bubblewrap needs Linux")
         binds = [(str(Path(sys.executable).resolve()), "/python/bin/python"),
                  (str(CODE), f"{INSIDE}/synth/sandbox/runner"), *self._binds]  # fmt: skip
         binds += [(f"{sys.base_prefix}/{name}", f"/python/{name}") for name in {"lib", sys.platlibdir}]

@@ -26,6 +26,7 @@ from distill.models.random_model import write_random_base
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.facts import release_facts
 from distill.release.lineage import base_revision, lineage_of, request_dates, run_lineage
+from distill.release.package import check_release_texts
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
@@ -194,6 +195,15 @@ def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_mad
     made_from = read_predicate(release)["buildDefinition"]["resolvedDependencies"]
     roles = {one["name"]: one["annotations"]["role"] for one in made_from}
     assert (roles["j"], roles["r"]) == ("judge", "rewriter")
+
+
+def test_the_address_of_a_cluster_ends_no_run_and_ships_in_no_recipe(tmp_path: Path) -> None:
+    teacher = json.dumps({"kind": "vllm", "model": "acme/Teacher", "license": "mit"})
+    engine = json.dumps({"kind": "ray", "address": "10.9.8.6:6379"})
+    recipe = load_recipe(SMOKE, [f"teacher={teacher}", f"engine={engine}"])
+    check_release_texts(recipe)
+    assert Redaction(recipe).text("at 10.9.8.6:6379") == f"at {PRIVATE_ENDPOINT}"
+    assert Redaction(load_recipe(SMOKE, [f"teacher={teacher}", "engine={kind: ray}"])).text("auto") == "auto"
 
 
 @pytest.mark.slow

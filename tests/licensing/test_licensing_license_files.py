@@ -10,7 +10,7 @@ from sample_texts import APACHE
 
 from licensing.audit import audit, notice_text
 from licensing.license_files import LicenseFiles, is_license_file, is_notice_file, is_policy_file
-from licensing.license_texts import license_text, release_license_files
+from licensing.license_texts import license_text, license_text_with_copyright, release_license_files
 from licensing.lineage import Lineage
 from licensing.registry import builtin
 from licensing.schema import License
@@ -207,6 +207,15 @@ def test_the_copyright_line_of_an_upstream_license_travels_on(tmp_path: Path, li
     for files in ({"LICENSE": upstream}, {"LICENSE": str(text), "NOTICE": written}):
         put(tmp_path, f"me/Tiny{len(files)}", metadata, **files)
         assert code not in look(tmp_path, f"me/Tiny{len(files)}")[1].warnings
+
+
+@pytest.mark.parametrize("license", ["mit", "bsd-2-clause", "bsd-3-clause", "isc"])
+def test_a_text_of_ours_has_the_copyright_line_where_its_form_has_blanks(license: str) -> None:
+    text = license_text_with_copyright(license, "Copyright (c) the makers of acme/base")
+    assert text is not None
+    assert "Copyright (c) the makers of acme/base" in text
+    assert "<year>" not in text
+    assert "<owner>" not in text
 
 
 def test_rows_of_a_data_set_carry_the_notice_of_their_source_too(tmp_path: Path) -> None:

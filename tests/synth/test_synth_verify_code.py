@@ -461,6 +461,20 @@ def test_without_a_sandbox_nothing_runs_unless_the_recipe_says_none(monkeypatch:
     sandbox.probe.cache_clear()
 
 
+@pytest.mark.parametrize("name", ["auto", "bubblewrap"])
+def test_bubblewrap_on_another_system_than_linux_says_so_and_names_a_container(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sandbox, "AUTO", sandbox.AUTO[:1])
+    monkeypatch.setattr(sys, "platform", "darwin")
+    sandbox.probe.cache_clear()
+    with pytest.raises(MissingDependency, match="bubblewrap needs Linux") as caught:
+        sandbox.select_runtime(name)
+    assert "docker:IMAGE" in (caught.value.hint or "")
+    assert "apt-get" not in (caught.value.hint or "")
+    sandbox.probe.cache_clear()
+
+
 def test_the_bwrap_of_the_package_is_taken_where_the_distribution_has_none_or_an_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
