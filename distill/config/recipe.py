@@ -40,6 +40,7 @@ from synth.teachers.config import (
     TeacherConfig,
     VllmServerTeacher,
     VllmTeacher,
+    without_speed_only,
 )
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.verify.config import VerifyConfig
@@ -224,7 +225,7 @@ class EvaluationSettings(SamplingOptions):
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further vLLM engine arguments by name, where vLLM answers."
     )
-    batch_size: int = Field(32, ge=1, description="Problems in one batch, where transformers answers.")
+    batch_size: int = Operational(32, ge=1, description="Problems in one batch, where transformers answers.")
     num_samples: int = Field(1, ge=1, description="Answers to each problem; several need a temperature above 0.")
     max_new_tokens: int = Field(1024, ge=1, description="Most tokens of one answer, thinking included.")
     sampling: Literal["recipe", "model"] = Field(
@@ -237,6 +238,10 @@ class EvaluationSettings(SamplingOptions):
         1.0, gt=0, le=1, description="Nucleus sampling: draw from the most probable tokens of this total probability."
     )
     seed: int = Field(0, description="Seed of sampling, and of the problems that `suite_limit` leaves.")
+
+    def key_fields(self) -> dict[str, Any]:
+        """Without arguments that change only speed, as a teacher's."""
+        return super().key_fields() | {"engine_args": without_speed_only(self.engine_args)}
 
     @model_validator(mode="after")
     def _sampling_has_one_source(self) -> Self:

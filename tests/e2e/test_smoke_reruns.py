@@ -42,6 +42,8 @@ def copied(alone: Path, tmp_path: Path) -> Path:
         "teacher.concurrency=3",
         "student.save_steps=7",
         "student.micro_batch_size=1",
+        "evaluate.batch_size=3",
+        "evaluate.engine_args={gpu_memory_utilization: 0.5, tensor_parallel_size: 2}",
     ],
 )
 def test_a_field_that_changes_only_speed_re_runs_no_stage_that_costs(copied: Path, setting: str) -> None:
