@@ -260,7 +260,8 @@ def _persona(persona: PersonaConfig, stages: ReleaseStages) -> card.PersonaFacts
         maker=persona.maker,
         system=persona.default_system,
         policy=persona.policy,
-        rows=(stages.data.facts.added or {}).get("persona", 0),
+        rows=(stages.data.facts.added or {}).get("persona", 0)
+        - stages.trained.facts.left_out_sources.get("persona", 0),
         probes=tuple(
             card.ProbeScore(
                 model=names[row.model],

@@ -660,6 +660,15 @@ def test_the_draft_for_the_ai_act_names_sources_and_generators_and_claims_no_pro
     assert not (package(tmp_path, plain, finished_stages(tmp_path, plain), "plain") / "eu_summary.md").exists()
 
 
+def test_the_model_card_counts_the_persona_rows_that_were_trained_on(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    stages = finished_stages(tmp_path, recipe)
+    data = dataclasses.replace(stages.data, facts=stages.data.facts.model_copy(update={"added": {"persona": 1400}}))
+    trained = stages.trained.facts.model_copy(update={"left_out_sources": {"persona": 25, "sums": 3}})
+    stages = dataclasses.replace(stages, data=data, trained=dataclasses.replace(stages.trained, facts=trained))
+    assert facts_of(recipe, stages).persona.rows == 1375
+
+
 def test_training_compute_comes_from_the_manifests(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.base_training_flops=3e21")
     training = facts_of(recipe, finished_stages(tmp_path, recipe)).training
