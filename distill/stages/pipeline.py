@@ -161,33 +161,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
-    findings = require_trainable(recipe, read_base(prepared.path / MODEL))
-    if isinstance(student.base, str) and local_folder(student.base) is None:  # `distill check` did not have it
-        if not has_artefact(run.root, "train"):
-            findings += require_exportable(student, prepared.path / MODEL)
-        for finding in findings:
-            run.watcher.note("prepare", f"{finding.what} ({finding.hint})" if finding.hint else finding.what)
-    check_sampling(recipe.evaluate, prepared.path / MODEL)
-    if recipe.release.compressed_types:
-        check_compressible(read_base(prepared.path / MODEL).config)
-    if train.on_policy is not None and train.on_policy.examples:  # before a teacher is sampled
-        check_examples_fit(read_base(prepared.path / MODEL), train.on_policy, student.max_length)
-        if recipe.curate.filters.contaminated:
-            items = items_of(recipe.label.decontaminate, recipe.evaluate.prompts)
-            check_examples_are_no_test_items(train.on_policy.examples, items)
-    if train.on_policy is not None:
-        for where, logits_teacher in train.on_policy.logits_teachers.items():
-            folder = Path(logits_teacher.model).expanduser()
-            if train.on_policy.across_tokenizers:
-                same_texts(read_base(prepared.path / MODEL), read_base(folder))
-            else:
-                require_shared(prepared.path / MODEL, folder, f"{where}.model")
-    if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
-        for one in recipe.teachers:
-            if (folder := Path(one.model)).is_dir():
-                require_shared(prepared.path / MODEL, folder, "sample.logprobs")
-                if train.logits is not None:
-                    require_turns(read_base(prepared.path / MODEL), teacher_base(one, folder))
+    _require_fit(run, recipe, prepared.path / MODEL)
     samples = teacher_samples = run.stage(
         Sample(
             prompts=recipe.prompts,
@@ -390,6 +364,44 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
         check_stop_rates(compressed.facts.scores, recipe.release.require.stop_rate)
     return packaged
+
+
+def _require_fit(run: Run, recipe: Recipe, base: Path) -> None:
+    """What can be checked once the base is there, before a teacher is asked: does it train, export, and go with the
+    teachers, examples and formats of the recipe?
+
+    Raises:
+        InputError: It does not.
+    """
+    student, sampling, on_policy = recipe.student, recipe.sample, recipe.train.on_policy
+    model = read_base(base)
+    findings = require_trainable(recipe, model)
+    if isinstance(student.base, str) and local_folder(student.base) is None:  # `distill check` did not have it
+        if not has_artefact(run.root, "train"):
+            findings += require_exportable(student, base)
+        for finding in findings:
+            run.watcher.note("prepare", f"{finding.what} ({finding.hint})" if finding.hint else finding.what)
+    check_sampling(recipe.evaluate, base)
+    if recipe.release.compressed_types:
+        check_compressible(model.config)
+    if on_policy is not None:
+        if on_policy.examples:
+            check_examples_fit(model, on_policy, student.max_length)
+            if recipe.curate.filters.contaminated:
+                items = items_of(recipe.label.decontaminate, recipe.evaluate.prompts)
+                check_examples_are_no_test_items(on_policy.examples, items)
+        for where, logits_teacher in on_policy.logits_teachers.items():
+            folder = Path(logits_teacher.model).expanduser()
+            if on_policy.across_tokenizers:
+                same_texts(model, read_base(folder))
+            else:
+                require_shared(base, folder, f"{where}.model")
+    if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
+        for one in recipe.teachers:
+            if (folder := Path(one.model)).is_dir():
+                require_shared(base, folder, "sample.logprobs")
+                if recipe.train.logits is not None:
+                    require_turns(model, teacher_base(one, folder))
 
 
 def suite_contents(names: Sequence[str]) -> list[str | None]:
