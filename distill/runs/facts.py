@@ -100,7 +100,7 @@ class SampleFacts(Counts):
 
 def notes_of(facts: Mapping[str, Any]) -> list[str]:
     """What a stage's facts, as JSON, have to say to a user in words: what failed, what ended it early, what was left
-    out, and what each teacher of a cascade did."""
+    out, what each teacher of a cascade did, and what the files of other formats score."""
     notes = []
     failed = (facts.get("finish_reasons") or {}).get("error", 0)
     if failed:
@@ -132,6 +132,12 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
         notes.append(f"{left_out:,} of {facts['rows_in']:,} selected traces are without log-probabilities ({reasons})")
     if (rows := facts.get("student_rows")) is not None:
         notes.append(f"the student of the first round wrote {rows:,} of {facts['rows_out']:,} training rows")
+    if facts.get("folders"):  # a release in other formats
+        notes += [
+            f"{score['model']}: {score['metric']} {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f}), "
+            f"stop rate {score['stop_rate']:.3f}"
+            for score in facts["scores"]
+        ]
     return notes
 
 

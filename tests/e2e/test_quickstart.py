@@ -43,6 +43,12 @@ def manifests(run: Path) -> dict[str, Any]:
     return {manifest["stage"]: manifest for manifest in found}
 
 
+def show(run: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "distill.cli", "show", str(run), "--json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+
 def test_every_stage_is_done_and_the_samples_are_vllms(finished: tuple[Path, dict[str, Any]]) -> None:
     run, _ = finished
     assert set(manifests(run)) == STAGES
@@ -54,9 +60,7 @@ def test_every_stage_is_done_and_the_samples_are_vllms(finished: tuple[Path, dic
 
 def test_the_models_are_scored_on_the_held_out_problems(finished: tuple[Path, dict[str, Any]]) -> None:
     run, _ = finished
-    command = [sys.executable, "-m", "distill.cli", "show", str(run), "--json"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    shown = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    shown = show(run)
     scores = {row["model"]: row for row in shown["scores"]}
     assert set(scores) == {"student_before", "student_after", "teacher", "student_control"}
     assert len({row["n"] for row in scores.values()}) == 1, "on the same problems"
@@ -101,6 +105,8 @@ def test_the_gguf_file_has_a_folder_and_a_score_of_its_own(finished: tuple[Path,
     facts = manifests(run)["formats"]["facts"]
     assert [score["model"] for score in facts["scores"]] == ["student_after", "Sprig-135M-Q8_0.gguf"]
     assert len({score["n"] for score in facts["scores"]}) == 1, "on the same problems"
+    (stage,) = (row for row in show(run)["stages"] if row["stage"] == "formats")
+    assert f"Sprig-135M-Q8_0.gguf: pass@1 {facts['scores'][1]['value']:.3f} (" in stage["notes"][1]
 
 
 def test_the_release_is_confirmed_with_both_engines_and_its_score_comes_out_again(
