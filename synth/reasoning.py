@@ -13,6 +13,8 @@ from typing import Any, Literal
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 ReasoningState = Literal["ok", "missing", "unclosed", "doubled", "empty"]
+BROKEN: tuple[ReasoningState, ...] = ("unclosed", "doubled")
+"""States of a think block that no student is trained on."""
 
 
 @dataclass(frozen=True, slots=True)

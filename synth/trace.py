@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from licensing.closing import Closing
-from synth.reasoning import THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
+from synth.reasoning import BROKEN, THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
 from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.sampling.store import SampleStore
 
@@ -59,12 +59,19 @@ class Trace:
     @property
     def canonical_text(self) -> str:
         """The text as a student of ``<think>`` learns it: the raw text where it has no think block, or opens one
-        with these tags itself; otherwise thinking and answer around these tags."""
+        with these tags itself; otherwise thinking and answer around these tags.
+
+        A text of other tags that spells out these ones, so that they would split it in another place, gets an empty
+        think block in front: training refuses the row as one with two.
+        """
+        reasoning, text = self.reasoning, self.text
         own_tags = (self.think_open.strip(), self.think_close.strip()) == (THINK_OPEN, THINK_CLOSE)
-        if self.reasoning.thinking is None or (own_tags and THINK_OPEN in self.text):
-            return self.text
-        close = "" if self.reasoning.state == "unclosed" else THINK_CLOSE
-        return f"{THINK_OPEN}{self.reasoning.thinking}{close}{self.reasoning.answer}"
+        if reasoning.thinking is not None and not (own_tags and THINK_OPEN in text):
+            close = "" if reasoning.state == "unclosed" else THINK_CLOSE
+            text = f"{THINK_OPEN}{reasoning.thinking}{close}{reasoning.answer}"
+        read = split_reasoning(text)
+        same = (read.thinking, read.answer) == (reasoning.thinking, reasoning.answer)
+        return text if same or read.state in BROKEN else f"{THINK_OPEN}{THINK_CLOSE}{text}"
 
 
 class ProblemFile(Mapping[str, dict[str, Any]]):

@@ -18,7 +18,7 @@ from typing import Any
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import tokenizer_of
 from synth.problems.problem import text_of
-from synth.reasoning import split_reasoning
+from synth.reasoning import BROKEN, split_reasoning
 
 CLOSED_BY_PROMPT = "the generation prompt closes the think block, and the trace has thinking"
 
@@ -74,7 +74,7 @@ class Tokens:
             if spelt is not None:
                 raise RowRefused(f"the {message['role']} message spells out the control token {spelt}")
         reasoning = split_reasoning(content)
-        if reasoning.state in ("unclosed", "doubled"):
+        if reasoning.state in BROKEN:
             raise RowRefused(f"the think block is broken: {reasoning.reason}")
         if not reasoning.answer.strip():
             raise RowRefused("nothing follows the think block")

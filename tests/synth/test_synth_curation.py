@@ -14,6 +14,7 @@ from trace_builder import curated, trace, write_tables
 from licensing.errors import InputError
 from synth.curate.config import CurateConfig
 from synth.duckdb_helpers import database
+from synth.reasoning import BROKEN, split_reasoning
 from synth.sampling.store import SAMPLE_LOG
 
 
@@ -110,6 +111,29 @@ def test_the_students_think_block_has_think_tags_whatever_the_teachers_are(
     rows = [trace("p", 0, text=text, think_open=tags[0], think_close=tags[1])]
     (row,) = curated(rows, CurateConfig(), tmp_path / "out").rows()
     assert row["messages"][-1]["content"] == expected
+
+
+@pytest.mark.parametrize("tags", [("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("", "[/THINK]")])
+def test_training_splits_every_trace_where_the_verifier_did_or_refuses_it(
+    tmp_path: Path, tags: tuple[str, str]
+) -> None:
+    parts = ["<think>", "</think>", "[THINK]", "[/THINK]"]
+    texts = [
+        "".join(f"{tag}{at}" for at, tag in enumerate(some))
+        for n in range(4)
+        for some in itertools.product(parts, repeat=n)
+    ]
+    texts += [f"a{text}" for text in texts]
+    rows = [trace("p", at, text=text, think_open=tags[0], think_close=tags[1]) for at, text in enumerate(texts)]
+    result = curated(rows, CurateConfig(), tmp_path / "out")
+    refused = 0
+    for row, text in zip(result.rows(), texts, strict=True):
+        verified, trained = split_reasoning(text, *tags), split_reasoning(row["messages"][-1]["content"])
+        if trained.state in BROKEN:
+            refused += 1
+        else:
+            assert (trained.thinking, trained.answer) == (verified.thinking, verified.answer), text
+    assert 0 < refused < len(texts)
 
 
 def test_verdicts_beside_the_rules_stand_in_a_row_where_the_recipe_asked_for_them(tmp_path: Path) -> None:
