@@ -25,6 +25,7 @@ RENAMED_KEYS: dict[str, str] = {
     "verify.sandbox": "verify.code.sandbox",
     "verify.code_timeout_s": "verify.code.timeout_s",
     "verify.code_memory_mb": "verify.code.memory_mb",
+    "curate.filters.voted_gold": "curate.filters.majority_gold",
     "evaluate.min_stop_rate": "release.require.stop_rate",
     "persona.developer": "persona.maker",
     "persona.system_prompt": "persona.system",

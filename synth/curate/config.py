@@ -10,7 +10,7 @@ from synth.section import Section
 
 FilterName = Literal[
     "finished", "correct", "truncated", "think", "answer_mismatch", "language_mixing", "languages", "repetition",
-    "refusal", "identity_leak", "suspect_gold", "secrets", "personal_data", "broken_code", "format", "voted_gold",
+    "refusal", "identity_leak", "suspect_gold", "secrets", "personal_data", "broken_code", "format", "majority_gold",
     "in_process", "licenses", "tokens",
     "contaminated", "pass_rate", "unique", "near_duplicate_prompts", "near_duplicate_traces",
 ]  # fmt: skip
@@ -48,7 +48,7 @@ class FilterConfig(Section):
     personal_data: bool = Field(False, description="Drop traces that hold mail addresses, phone numbers and the like.")
     broken_code: bool = Field(False, description="Drop traces with code that does not parse in the answer.")
     format: bool = Field(False, description="Drop traces that fail the format check of verify.format.")
-    voted_gold: bool = Field(False, description="Drop traces whose gold answer was elected by verify.majority.")
+    majority_gold: bool = Field(False, description="Drop traces whose gold answer was elected by verify.majority.")
     in_process: bool = Field(
         False, description="Drop programs that were tested in their own process, where a program can fake a pass."
     )

@@ -16,7 +16,7 @@ from synth.trace import TraceSet
 if TYPE_CHECKING:
     import duckdb
 
-FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "voted_gold", "in_process")
+FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "majority_gold", "in_process")
 """Columns of `t` that can drop a trace: the reason where it has the flaw, else null. The recipe has a filter for each,
 by the same name."""
 
@@ -84,7 +84,7 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
         "CASE WHEN ps.suspect_gold THEN 'samples agree with each other and never with the gold' END AS suspect_gold, "
         "CASE WHEN v.format_verdict = 'bad' THEN coalesce(v.format_reason, 'bad') END AS format, "
         "CASE WHEN v.majority_answer IS NOT NULL THEN v.majority_votes || ' of ' || v.majority_samples || "
-        "' samples give this answer' END AS voted_gold, "
+        "' samples give this answer' END AS majority_gold, "
         "CASE WHEN v.isolation = 'in_process' THEN 'the program could reach its tests' END AS in_process, "
         f"{near_columns}, ps.n_judged, ps.estimate AS rate, NULL::VARCHAR AS identity_talk, "
         "NULL::VARCHAR AS drop_reason "

@@ -7,7 +7,7 @@ founder it equals, or founds one. The founder of the largest class is elected if
 that the recipe requires and no other class is as large. The order of the samples makes no difference.
 
 A majority is no gold. A teacher that is wrong in the same way each time elects its mistake, and then every sample that
-repeats it is "correct": rows say so (`majority`), counts are kept apart, and curation has `filters.voted_gold`.
+repeats it is "correct": rows say so (`majority`), counts are kept apart, and curation has `filters.majority_gold`.
 
 Memory: one counter of answers a problem that votes, about a kilobyte; no texts. So the votes of a file are a first pass
 over it, and rows of one problem need not stand together.

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
-from distill.config.loader import RENAMED_KEYS, load_persona, load_recipe, recipe_schema
+from distill.config.loader import REMOVED_KEYS, RENAMED_KEYS, load_persona, load_recipe, recipe_schema
 from distill.config.recipe import Recipe
 from distill.train.routes import require_routes
 from licensing.errors import InputError
@@ -312,6 +313,32 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, monkeypatch:
     assert error.where == f"{tmp_path / 'recipe.yaml'}:15"
     assert error.what.startswith("train is now student.method")
     assert "release.allowed.codes is now release.allow" in error.what
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(RENAMED_KEYS.items()))
+def test_every_key_of_an_earlier_version_names_a_key_that_there_is(tmp_path: Path, old: str, new: str) -> None:
+    error = refused(tmp_path, GOOD, f"{old}=1")
+    assert (error.what, error.where, error.hint) == (f"{old} is now {new}", f"--set {old}=1", f"write {new}")
+    model: Any = Recipe
+    for name in new.split("."):
+        model = field_model(model, name)
+
+
+@pytest.mark.parametrize("gone", sorted(REMOVED_KEYS))
+def test_a_removed_key_is_none_that_there_is(gone: str) -> None:
+    model: Any = Recipe
+    for name in gone.split(".")[:-1]:
+        model = field_model(model, name)
+    assert gone.split(".")[-1] not in model.model_fields
+
+
+def field_model(model: type[BaseModel], name: str) -> Any:
+    """The section that a field of a section holds; of a plain field its type."""
+    annotation = model.model_fields[name].annotation
+    sections = [
+        one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)
+    ]
+    return sections[0] if sections else annotation
 
 
 def test_a_removed_key_says_that_it_is_gone_and_why(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ FLAWS = {
     "broken_code": {"text": "<think>hm</think>```python\ndef f(:\n```"},
     "format": {"format_verdict": "bad", "format_reason": "no think block"},
     "in_process": {"isolation": "in_process"},
-    "voted_gold": {"majority_answer": "5", "majority_votes": 3, "majority_samples": 4},
+    "majority_gold": {"majority_answer": "5", "majority_votes": 3, "majority_samples": 4},
     "language_mixing": {"text": f"<think>{'Wir müssen zuerst die Summe der beiden Zahlen bilden. ' * 3}</think>"
                                     f"{'So the answer is the sum of the two numbers that they have given. ' * 3}"},
 }  # fmt: skip
@@ -57,7 +57,7 @@ def test_every_label_is_a_filter_that_can_be_switched_and_says_why(tmp_path: Pat
     assert reasons["p-0"] is None
     assert str(reasons["p-1"]).startswith(f"{name}: ")
     labels = result.labels()
-    if name not in ("format", "voted_gold", "in_process"):  # which stand among the verdicts
+    if name not in ("format", "majority_gold", "in_process"):  # which stand among the verdicts
         assert labels["p-1"][f"{name}_reason"]
         assert labels["p-0"][f"{name}_reason"] is None
 
@@ -141,7 +141,7 @@ def test_a_column_of_the_user_never_replaces_a_measured_one(tmp_path: Path) -> N
     own = {"pass_rate": 0.25, "labels": ["suspect_gold"], "score": 7, "majority": {"answer": "6"}, "verdict": "wrong"}
     rows = solved("p", 4, of=4, extra=own, text="")
     rows = [{**row, "text": f"\\boxed{{{n}}}"} for n, row in enumerate(rows)]
-    result = curated(rows, config(filters={"suspect_gold": True, "voted_gold": True}), tmp_path / "out")
+    result = curated(rows, config(filters={"suspect_gold": True, "majority_gold": True}), tmp_path / "out")
     assert stats_of(result.labels_folder)["p"]["estimate"] == 1.0
     for row in result.rows():
         assert (row["pass_rate"], row["verdict"]) == (1.0, "correct")

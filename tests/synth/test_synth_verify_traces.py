@@ -206,7 +206,7 @@ def test_the_format_stands_beside_the_verdict(tmp_path: Path) -> None:
     assert summary.format == {"bad": 1, "ok": 1}
 
 
-def test_a_voted_gold_is_marked_in_every_row_and_never_mixed_with_gold_verdicts(tmp_path: Path) -> None:
+def test_a_majority_gold_is_marked_in_every_row_and_never_mixed_with_gold_verdicts(tmp_path: Path) -> None:
     rows = samples("g", ["42", "41", "41", "41"]) + samples("n", ["1/2", "0.5", "\\frac{1}{2}", "2"])
     rows.sort(key=lambda row: row["sample_index"])  # imported traces may come in any order
     stage(tmp_path, rows, GOLD, NO_GOLD)
