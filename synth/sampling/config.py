@@ -130,10 +130,20 @@ class BudgetConfig(Section):
         description="Token prices by teacher of a mixture; a teacher without an entry has the prices above.",
     )
 
+    @property
+    def has_limit(self) -> bool:
+        """Whether anything ends sampling; prices and accelerators alone do not."""
+        return any(limit is not None for limit in (self.tokens, self.hours, self.gpu_hours, self.money))
+
     def key_fields(self) -> dict[str, Any]:
-        """Prices are part of a key only where they end sampling: beside a limit of money."""
+        """Prices are part of a key only where they end sampling: beside a limit of money; accelerators beside one of
+        money or of their hours."""
         fields = super().key_fields()
-        return {name: value for name, value in fields.items() if self.money is not None or "price" not in name}
+        if self.money is None:
+            fields = {name: value for name, value in fields.items() if "price" not in name}
+            if self.gpu_hours is None:
+                fields["gpus"] = 0
+        return fields
 
     @model_validator(mode="after")
     def check_prices(self) -> BudgetConfig:
@@ -271,8 +281,8 @@ class TeacherSampling(SamplingOptions):
         """Fields that older releases do not have are left out while they have their defaults, so that keys stay."""
         fields = super().key_fields()
         defaults = {name: type(self).model_fields[name].default for name in _LATER_FIELDS}
-        if self.budget is not None and self.budget == BudgetConfig(drain_s=self.budget.drain_s):
-            fields["budget"] = None  # no limit
+        if self.budget is not None and not self.budget.has_limit:
+            fields["budget"] = None
         return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
     @property
@@ -325,6 +335,10 @@ class AuxiliaryModel(Section):
     temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
     seed: int = Field(0, description="Seed of sampling.")
     budget: BudgetConfig | None = Field(None, description="Limits of the model's requests.")
+
+    def key_fields(self) -> dict[str, Any]:
+        """A budget is part of a key where it has a limit."""
+        return super().key_fields() | ({} if self.budget is None or self.budget.has_limit else {"budget": None})
 
     @property
     def sampling(self) -> TeacherSampling:

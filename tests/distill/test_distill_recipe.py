@@ -315,6 +315,25 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, monkeypatch:
     assert "release.allowed.codes is now release.allow" in error.what
 
 
+@pytest.mark.parametrize("limit", [None, "tokens", "hours", "gpu_hours", "money"])
+def test_prices_and_accelerators_are_part_of_a_key_only_beside_the_limit_that_they_decide(
+    tmp_path: Path, limit: str | None
+) -> None:
+    judge = {"judge": {"teacher": {"kind": "fake"}}}
+    settings = [f"verify={json.dumps(judge)}"]
+
+    def keys(**budget: Any) -> str:
+        if limit is not None:
+            budget = {"gpus": 1, "price_per_million_tokens": 1, limit: 9, **budget}
+        paths = ("sample.budget", "verify.judge.budget")
+        recipe = load(tmp_path, GOOD, *settings, *(f"{path}={json.dumps(budget)}" for path in paths if budget))
+        return str([key_dump(recipe.sample), key_dump(recipe.verify)])
+
+    assert (keys(price_per_million_tokens=2) == keys()) is (limit != "money")
+    assert (keys(gpus=2) == keys()) is (limit not in ("gpu_hours", "money"))
+    assert keys() != keys(tokens=7)
+
+
 @pytest.mark.parametrize(("old", "new"), sorted(RENAMED_KEYS.items()))
 def test_every_key_of_an_earlier_version_names_a_key_that_there_is(tmp_path: Path, old: str, new: str) -> None:
     error = refused(tmp_path, GOOD, f"{old}=1")

@@ -40,6 +40,7 @@ def copied(alone: Path, tmp_path: Path) -> Path:
         "verify.workers=3",
         "label.workers=2",
         "teacher.concurrency=3",
+        "sample.budget={gpus: 2, price_per_gpu_hour: 3}",
         "student.save_steps=7",
         "student.micro_batch_size=1",
         "evaluate.batch_size=3",
