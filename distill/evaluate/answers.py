@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.runs.keys import fingerprint
+from distill.runs.keys import model_fingerprint
 from licensing.closing import Closing
 from licensing.files import json_line
 from synth.problems.problem import canonical_json
@@ -40,7 +40,7 @@ class StoredAnswer:
 def model_identity(config: TeacherConfig, engine: str) -> str:
     """What answers, as canonical JSON: a local folder by its content, so that another path is the same model."""
     settings = key_dump(config)
-    if (content := fingerprint(Path(config.model))) is not None:
+    if (content := model_fingerprint(Path(config.model))) is not None:
         settings |= {"model": None, "name": None, "revision": None, "content": content}
     return canonical_json([settings, engine])
 

@@ -47,7 +47,7 @@ from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, Prom
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.sampling.samples_table import PROBLEMS
-from synth.teachers.config import OpenAITeacher, TeacherConfig
+from synth.teachers.config import OpenAITeacher, TeacherConfig, content_revision
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, teacher_configs
 from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
@@ -312,7 +312,7 @@ def _first_student(recipe: Recipe, stages: ReleaseStages) -> card.FirstStudent |
     assert sampling is not None
     return card.FirstStudent(
         id=FIRST_STUDENT,
-        revision=f"content-{stages.first_weights.digest[:16]}",
+        revision=content_revision(stages.first_weights.digest),
         base=public_name(recipe.student),
         license=recipe.student.license,
         trained_rows=stages.first_trained.facts.rows_out,

@@ -19,7 +19,7 @@ from licensing.lineage import Declaration, Input, Lineage, Role, load_lineage
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.mapping import Column, Condition, Constant
 from synth.sampling.samples_table import PROBLEMS
-from synth.teachers.config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher, content_revision
 
 Sources = Mapping[tuple[str, str | None], int]
 """(source, license) -> number of its problems."""
@@ -199,4 +199,4 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
 def base_revision(prepared: Artefact[PrepareFacts]) -> str:
     """The revision of the base; of a local folder the digest of its content, as for a teacher in the same folder."""
     base = prepared.facts.base
-    return base.revision or f"content-{(base.content or base.files_digest)[:16]}"
+    return base.revision or content_revision(base.content or base.files_digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -10,11 +11,11 @@ from typing import Any, TypeVar, cast
 from distill.config.recipe import Recipe, StudentConfig
 from distill.config.train import LogitsTeacher, TrainConfig
 from distill.models.folder import local_folder
-from licensing.license_files import is_license_file, is_notice_file
+from licensing.license_files import is_legal_file, is_license_file, is_notice_file
 from synth.labels.config import DecontaminateConfig
 from synth.persona.config import RewriterConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
-from synth.teachers.config import TeacherFields
+from synth.teachers.config import TeacherFields, content_revision
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.verify.config import VerifyConfig
 
@@ -24,12 +25,12 @@ WHOLE_BELOW = 16 << 20
 EDGE = 1 << 20
 
 
-def fingerprint(path: Path) -> str | None:
+def fingerprint(path: Path, skip: Callable[[str], bool] = lambda name: False) -> str | None:
     """Digest of a file's or folder's content, quick for weights of any size; None where nothing is there.
 
     Files up to 16 MiB are read whole; of larger ones the size and the first and last MiB count. That tells two
     checkpoints of one training apart, and is no defence against a forger: manifests hold whole sha256 sums.
-    Hidden files and folders are left out.
+    Hidden files and folders are left out, and in a folder the file names for which ``skip`` is true.
     """
     if not path.exists():
         return None
@@ -37,7 +38,7 @@ def fingerprint(path: Path) -> str | None:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
         relative = file.relative_to(path).as_posix() if file != path else ""
-        if any(part.startswith(".") for part in relative.split("/")):
+        if any(part.startswith(".") for part in relative.split("/")) or (relative and skip(file.name)):
             continue
         size = file.stat().st_size
         part = hashlib.sha256()
@@ -52,10 +53,15 @@ def fingerprint(path: Path) -> str | None:
     return total.hexdigest()
 
 
+def model_fingerprint(folder: Path) -> str | None:
+    """``fingerprint`` of a model's folder without its documents: a corrected card or license changes no answer."""
+    return fingerprint(folder, lambda name: name.endswith(".md") or is_legal_file(name))
+
+
 def base_content(student: StudentConfig) -> str | None:
     """Digest of a local base folder; None for a hub id, which has a revision, and for a random base."""
     folder = local_folder(student.base) if isinstance(student.base, str) else None
-    return fingerprint(folder) if folder else None
+    return model_fingerprint(folder) if folder else None
 
 
 def base_license_content(student: StudentConfig) -> list[str | None]:
@@ -122,6 +128,6 @@ def pinned_train(recipe: Recipe) -> TrainConfig:
 
 def _pinned(teacher: T) -> T:
     """With the content of its folder as a revision, where it has a folder and no revision."""
-    if teacher.revision is None and (content := fingerprint(Path(teacher.model).expanduser())):
-        return cast("T", teacher.model_copy(update={"revision": f"content-{content[:16]}"}))
+    if teacher.revision is None and (content := model_fingerprint(Path(teacher.model).expanduser())):
+        return cast("T", teacher.model_copy(update={"revision": content_revision(content)}))
     return teacher

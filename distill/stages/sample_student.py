@@ -23,6 +23,7 @@ from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEM_STOPS, PROBLEMS, SAMPLES
 from synth.sampling.store import SAMPLE_LOG
 from synth.teachers.build import build_teacher, slow_imports
+from synth.teachers.config import content_revision
 from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
 from synth.trace import TraceSet
 from synth.verify.config import VerifyConfig
@@ -71,7 +72,7 @@ class SampleStudent(Stage[SampleFacts]):
         from synth.sampling.selection import write_samples
 
         first = self.samples.path
-        revision = f"content-{self.weights.digest[:16]}"
+        revision = content_revision(self.weights.digest)
         engine = folder_teacher(self.weights.path / MODEL, self.settings, self.prompt_template).model_copy(
             update={"name": FIRST_STUDENT, "revision": revision}
         )

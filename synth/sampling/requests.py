@@ -60,8 +60,8 @@ def _digest(
     **In it:** the chat, letter for letter (system prompt, examples, problem), model and revision, all sampling settings
     and ``extra_body``, ``sample_index``, and every other field and vLLM argument of the teacher that is not known to
     change only speed, place or waiting (``synth.teachers.config.SPEED_ONLY_ENGINE_ARGS`` is the list of arguments). For
-    the fake teacher also what it reads of the problem. A model folder counts by its path and ``revision``; a run sets
-    the revision to a digest of the folder's content.
+    the fake teacher also what it reads of the problem. A model folder counts by its content, which a run puts into
+    ``revision``, wherever it is; with a ``revision`` of the recipe by its path and that.
 
     **Not in it:** the number of samples (``num_samples``, policy, budget, escalation), prices, the problem's id, the
     fields of ``_NOT_IN_THE_ID``. The address of an endpoint counts where it is a service's, since a service may serve
@@ -89,6 +89,8 @@ def _digest(
 def _deciding_fields(teacher: TeacherConfig) -> dict[str, Any]:
     """The fields and vLLM arguments of a teacher that decide its answers; those that are not set are left out."""
     fields = teacher.key_fields()
+    if teacher.has_content_revision:
+        del fields["model"]
     engine_args = fields.pop("engine_args", {})
     if "omit" in fields:
         fields["omit"] = tuple(name for name in fields["omit"] if name != "stream_options")  # it decides no answer

@@ -109,6 +109,14 @@ class Example(Section):
         return text
 
 
+_CONTENT = "content-"
+
+
+def content_revision(digest: str) -> str:
+    """The revision of a model folder that has no commit: the start of a digest of its content."""
+    return f"{_CONTENT}{digest[:16]}"
+
+
 class TeacherFields(Section):
     """What all kinds share."""
 
@@ -145,6 +153,11 @@ class TeacherFields(Section):
     def public_id(self) -> str:
         """The id that cards and lineage use: `name` where it is set, else `model`."""
         return self.name or self.model
+
+    @property
+    def has_content_revision(self) -> bool:
+        """Whether the revision alone says which weights these are, wherever their folder is."""
+        return (self.revision or "").startswith(_CONTENT)
 
     def other_model(self, answered: str | None) -> str | None:
         """``answered``, the model's name in a response, where it is another model than the one requested."""
@@ -386,6 +399,11 @@ class OpenAITeacher(ServedTeacher):
         if not self.is_public or self.terms == SELF_HOSTED:
             del fields["base_url"]
         return fields
+
+    @property
+    def has_content_revision(self) -> bool:
+        """Whether the revision alone says which weights these are, wherever their folder is."""
+        return (self.revision or "").startswith(_CONTENT)
 
     def other_model(self, answered: str | None) -> str | None:
         if answered is None or answered in self.response_models:

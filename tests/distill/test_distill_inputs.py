@@ -12,6 +12,9 @@ from distill.runs.keys import EDGE, WHOLE_BELOW, fingerprint, pinned_teacher
 from distill.runs.store import stderr_into
 from distill.runs.summary import find_run
 from licensing.errors import InputError
+from synth.problems.problem import Prompt
+from synth.sampling.config import TeacherSampling
+from synth.sampling.requests import RequestPlan
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -45,6 +48,26 @@ def test_a_fingerprint_tells_large_files_apart_by_either_end_and_by_size(tmp_pat
 
 def test_nothing_there_has_no_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "none") is None
+
+
+def test_a_model_folder_that_moved_or_has_another_card_asks_for_nothing_again_and_other_weights_do(
+    tmp_path: Path,
+) -> None:
+    prompts = [Prompt(id="p", prompt="1 + 1?", answer="2", kind="math", source="s")]
+
+    def request_id(folder: Path) -> str:
+        override = f"teacher={{kind: transformers, model: {folder}, license: mit}}"
+        recipe = load_recipe(ROOT / "recipes" / "smoke.yaml", [override])
+        assert isinstance(recipe.sample, TeacherSampling)
+        return RequestPlan(prompts, pinned_teacher(recipe), recipe.sample).request_id((0, 0))
+
+    for name, weights in (("old", b"one"), ("moved", b"one"), ("trained", b"two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+    (tmp_path / "moved" / "README.md").write_text("Corrected.")
+    (tmp_path / "moved" / "LICENSE").write_text("Corrected.")
+    old, moved, trained = map(request_id, (tmp_path / "old", tmp_path / "moved", tmp_path / "trained"))
+    assert old == moved != trained
 
 
 def test_other_weights_under_the_same_path_are_another_teacher(tmp_path: Path) -> None:

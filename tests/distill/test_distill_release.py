@@ -31,7 +31,7 @@ from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
 from distill.runs.facts import LogitsFacts, OnPolicyFacts, PrepareFacts, RouteFacts, SandboxFacts
-from distill.runs.keys import base_content, fingerprint, pinned_teacher
+from distill.runs.keys import base_content, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
 from distill.stages.pipeline import run
 from licensing.errors import InputError, Refused
@@ -58,7 +58,7 @@ def test_a_folder_that_is_base_and_teacher_has_one_revision_in_the_lineage(tmp_p
     write_random_base(RandomBase(hidden_size=8, num_heads=2), model)
     recipe = load_recipe(SMOKE, [f"student.base={model}", f"teacher={{kind: transformers, model: {model}}}"])
     facts = prepare(recipe.student, recipe.persona, tmp_path / "out")
-    facts["base"]["content"] = fingerprint(model)
+    facts["base"]["content"] = base_content(recipe.student)
     prepared = Artefact("prepare", "key", tmp_path / "out", "digest", {}, PrepareFacts.model_validate(facts))
     assert base_revision(prepared) == pinned_teacher(recipe).revision
 
