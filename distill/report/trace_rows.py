@@ -96,6 +96,7 @@ def _row(trace: Trace, verdict: Mapping[str, Any]) -> dict[str, Any]:
         "model": trace.teacher,
         "engine": trace.engine,
         **{name: verdict[name] for name in rules},
+        **({"extracted": None} if problem["kind"] == "code" else {}),  # a digest of the program
         **optional,
     }
 

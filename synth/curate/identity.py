@@ -25,6 +25,7 @@ from synth.sampling.samples_table import samples_schema
 from synth.trace import Trace, TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import verify_row
+from synth.verify.verdict import stored_extracted
 from synth.verify.verifier import verify_rows
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ def _rewritten(
 
     for row in verify_rows(rows(), verify):
         talk, text, why = row["_talk"], row["_text"], row["_why"]
-        before, after = (talk.verdict, talk.extracted), (row["verdict"], row["extracted"])
+        before, after = (
+            (verdict, stored_extracted(row["kind"], extracted))
+            for verdict, extracted in ((talk.verdict, talk.extracted), (row["verdict"], row["extracted"]))
+        )
         if text is None:
             reason = f"; {why}" if why else ""
             outcome = {"why": f"cannot be rewritten: {'; '.join(talk.described)}{reason}"}

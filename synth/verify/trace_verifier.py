@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from licensing.errors import DistillError
 from synth.sampling.policy import Grade
 from synth.verify.config import VerifyConfig
 from synth.verify.format_check import format_fields
-from synth.verify.verdict import JUDGED, Verdict, judged
+from synth.verify.verdict import JUDGED, Verdict, judged, stored_extracted
 from synth.verify.verdict_store import VerdictBasis, VerdictStore
 from synth.verify.verifier import Verifier
 
@@ -81,7 +82,7 @@ class TraceVerifier(Closing):
             return outcome
         row = verify_row(problem, sample["text"], think_open, think_close)
         row["finish_reason"] = sample["finish_reason"]  # for the instruction that asks for it
-        self._verifier.submit(row).add_done_callback(partial(self._add, request_id, basis, outcome))
+        self._verifier.submit(row).add_done_callback(partial(self._add, request_id, basis, problem["kind"], outcome))
         return outcome
 
     def grade(
@@ -103,9 +104,10 @@ class TraceVerifier(Closing):
         self.submit(problem, sample, think_open, think_close).add_done_callback(convert)
         return grade
 
-    def _add(self, request_id: str, basis: str, outcome: Future[Verdict], future: Future[Verdict]) -> None:
+    def _add(self, request_id: str, basis: str, kind: str, outcome: Future[Verdict], future: Future[Verdict]) -> None:
         try:
             verdict = future.result()
+            verdict = replace(verdict, extracted=stored_extracted(kind, verdict.extracted))
             if verdict.verdict in JUDGED or not self._background:
                 self._store.add(request_id, basis, verdict)
         except BaseException as error:  # raised by whoever waits for the verdict

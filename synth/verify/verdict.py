@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ VerdictName = Literal["correct", "wrong", "unparseable", "timeout", "error"]
 
 JUDGED = ("correct", "wrong", "unparseable")
 MAX_EXTRACTED = 10_000  # characters of `extracted` that a row carries
+_DIGEST = "sha256:"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,13 @@ def judged(verdict: Any, finish_reason: Any) -> bool:
     verdict (kind `open`) are not judged: none of them is a wrong answer.
     """
     return verdict in JUDGED and finish_reason != "error"
+
+
+def stored_extracted(kind: str, extracted: str | None) -> str | None:
+    """What a run keeps of `extracted`: of a program, which stands in the sample's text, ``sha256:`` and its digest."""
+    if kind != "code" or extracted is None or extracted.startswith(_DIGEST):
+        return extracted
+    return _DIGEST + hashlib.sha256(extracted.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def shortened(text: str) -> str:

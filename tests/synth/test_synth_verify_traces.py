@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,24 @@ def test_a_text_of_a_trace_is_in_the_store_and_nowhere_else(tmp_path: Path) -> N
     ]
     assert holders == ["store/samples.jsonl"]
     assert not (tmp_path / "scratch" / VERDICTS).exists()
+
+
+@pytest.mark.slow
+def test_a_program_is_in_the_store_and_nowhere_else_and_equal_programs_are_told(tmp_path: Path) -> None:
+    problem = {"id": "c", "prompt": "f?", "answer": None, "kind": "code", "entry_point": "f", "source": "s",
+               "tests": "def check(candidate):\n    assert candidate(3) == 3"}  # fmt: skip
+    rows = samples("c", ["x", "x", "x + 1"])
+    for row in rows:
+        body = row["text"].partition("{")[2].rstrip("}")
+        row["text"] = f"<think>a</think>```python\ndef f(x):  # It begins here.\n    return {body}\n```"
+    stage(tmp_path, rows, problem)
+    found, _ = verified(tmp_path)
+    assert [row["verdict"] for row in found] == ["correct", "correct", "wrong"]
+    first, second, third = (row["extracted"] for row in found)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", first)
+    assert first == second != third
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and b"It begins" in path.read_bytes()]
+    assert files == [tmp_path / "store" / "samples.jsonl"]
 
 
 def test_what_was_verified_while_sampling_is_not_verified_again(tmp_path: Path) -> None:
