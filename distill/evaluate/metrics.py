@@ -3,6 +3,9 @@
 pass@1 is the mean over problems of the share of correct samples (avg@n); pass@k the unbiased estimate; maj@n the share
 of problems whose most frequent answer is correct, a tie counting in part. All correct samples of a problem are one
 answer, wrong ones are compared as they are written, so two writings of one wrong answer are two.
+
+A failed request and a verdict `timeout` or `error` count as not correct: all models are scored on the same problems and
+samples. (Pass rates of traces leave these out: ``synth.verify.verdict.judged``.)
 """
 
 from __future__ import annotations
@@ -56,25 +59,27 @@ def summarise(
     for name in names:
         if list(answers[name]) != ids:
             raise ValueError(f"{name} and {names[0]} were not asked the same problems in the same order")
-    judged = [one for one in ids if all(row["verdict"] is not None for model in answers.values() for row in model[one])]
-    if not judged:
+    verified = [
+        one for one in ids if all(row["verdict"] is not None for model in answers.values() for row in model[one])
+    ]
+    if not verified:
         raise InputError("no held-out problem has a verdict", where="evaluate.prompts", hint="use ones with answers")
     families = families_of(problems)
-    clusters = [families.get(one, one) for one in judged]
+    clusters = [families.get(one, one) for one in verified]
     number = len(set(clusters))
-    if number == len(judged) or number == 1:
+    if number == len(verified) or number == 1:
         units = "problems"
     elif number < MIN_FAMILIES:
         units = f"problems of these {number} families, which are too few to stand for others"
     else:
         units = f"{number} families of problems"
-    of = clusters if MIN_FAMILIES <= number < len(judged) else None
+    of = clusters if MIN_FAMILIES <= number < len(verified) else None
     votes = all(problem.kind != "code" for problem in problems)
-    scores = [_score(name, rows, answers[name], judged, of, votes) for name, rows in rows_by_model.items()]
+    scores = [_score(name, rows, answers[name], verified, of, votes) for name, rows in rows_by_model.items()]
     reference = STUDENT if STUDENT in names else names[-1]
     if with_best:
         reference = max(scores, key=lambda score: score.value).model
-    comparisons = compare({name: _correct(answers[name], judged) for name in names}, reference, of)
+    comparisons = compare({name: _correct(answers[name], verified) for name in names}, reference, of)
     interval = f"95 %, over {units}: Wilson's for scores, adjusted Wald for paired differences"
     return EvalReport(scores=tuple(scores), comparisons=tuple(comparisons), interval=interval)
 
@@ -89,19 +94,19 @@ def _by_problem(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return problems
 
 
-def _correct(answers: Mapping[str, Sequence[Row]], judged: Sequence[str]) -> list[float]:
-    return [_share(row["verdict"] == "correct" for row in answers[one]) for one in judged]
+def _correct(answers: Mapping[str, Sequence[Row]], verified: Sequence[str]) -> list[float]:
+    return [_share(row["verdict"] == "correct" for row in answers[one]) for one in verified]
 
 
 def _score(
     name: str,
     rows: Sequence[Row],
     answers: Mapping[str, Sequence[Row]],
-    judged: Sequence[str],
+    verified: Sequence[str],
     clusters: Sequence[str] | None,
     votes: bool,
 ) -> Score:
-    samples = len(answers[judged[0]])
+    samples = len(answers[verified[0]])
 
     def estimate(values: Sequence[float], of: Sequence[str] | None = clusters) -> Estimate:
         low, high = mean_interval(values, of, samples=samples)
@@ -109,23 +114,23 @@ def _score(
 
     others = {}
     if samples > 1:
-        right = [sum(row["verdict"] == "correct" for row in answers[one]) for one in judged]
+        right = [sum(row["verdict"] == "correct" for row in answers[one]) for one in verified]
         for k in sorted({2**power for power in range(1, samples.bit_length()) if 2**power <= samples} | {samples}):
             others[f"pass@{k}"] = estimate([pass_at_k(count, samples, k) for count in right])
         if votes:
-            others[f"maj@{samples}"] = estimate([_majority(answers[one]) for one in judged])
-    finished = {one: [row for row in answers[one] if row["finish_reason"] != "length"] for one in judged}
-    finished_at = [at for at, one in enumerate(judged) if finished[one]]
-    if finished_at and any(len(finished[one]) < len(answers[one]) for one in judged):
-        values = _correct(finished, [judged[at] for at in finished_at])
+            others[f"maj@{samples}"] = estimate([_majority(answers[one]) for one in verified])
+    finished = {one: [row for row in answers[one] if row["finish_reason"] != "length"] for one in verified}
+    finished_at = [at for at, one in enumerate(verified) if finished[one]]
+    if finished_at and any(len(finished[one]) < len(answers[one]) for one in verified):
+        values = _correct(finished, [verified[at] for at in finished_at])
         finished_clusters = [clusters[at] for at in finished_at] if clusters is not None else []
         of_finished = estimate(values, finished_clusters if len(set(finished_clusters)) > 1 else None)
         others["pass@1, finished"] = of_finished.model_copy(update={"n": len(finished_at)})
     shares = {reason: _round(_share(row["finish_reason"] == reason for row in rows)) for reason in _REASONS}
     return Score(
         model=name,
-        **estimate(_correct(answers, judged)).model_dump(),
-        n=len(judged),
+        **estimate(_correct(answers, verified)).model_dump(),
+        n=len(verified),
         stop_rate=shares["stop"],
         truncated=shares["length"],
         errors=shares["error"],

@@ -123,6 +123,7 @@ def _labels(
         f"95 % interval {stats['low']:.3f} to {stats['high']:.3f}"
         if stats["n_judged"]
         else None,
+        **{name: stats[name] for name in ("n_correct", "n_judged")},
         "low": stats["low"],
         "high": stats["high"],
     }

@@ -95,8 +95,9 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
         problem = row["prompt_id"]
         rate = rates.setdefault(problem, [0, 0])
         counts_as = row.get("counts_as") or row.get("verdict")
-        by_judge = row.get("judge_verdict") is not None and counts_as in ("correct", "wrong")
-        if by_judge or judged(row.get("verdict"), row.get("finish_reason")):  # as the label pass_rate counts
+        if measured := (row.get("labels") or {}).get("pass_rate"):  # in a cascade not of all samples
+            rate[:] = measured["n_correct"], measured["n_judged"]
+        elif judged(counts_as, row.get("finish_reason")):  # before labels there are counts of what is verified
             rate[1] += 1
             rate[0] += counts_as == "correct"
         _count(counted, row)

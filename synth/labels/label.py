@@ -147,8 +147,6 @@ def _problem_stats(
 ) -> int:
     db.read_parquet(str(verdicts)).create_view("verdicts")
     counted = "verdicts"
-    # `judged` speaks of the rules' verdict; a judge may give one where they could not.
-    judged = "(judged OR (judge_verdict IS NOT NULL AND counts_as IN ('correct', 'wrong')))"
     if problem_stops is None:
         db.sql("CREATE TABLE stops (problem_id VARCHAR, n_judged BIGINT, n_correct BIGINT, estimate DOUBLE, "
                "suspect_gold BOOLEAN, teacher VARCHAR)")  # fmt: skip
@@ -165,8 +163,8 @@ def _problem_stats(
         else:
             db.sql("CREATE VIEW stops AS SELECT *, NULL AS teacher FROM asked")
     counts = (
-        f"SELECT problem_id, count(*) AS n_samples, count(*) FILTER ({judged}) AS n_judged, "
-        f"count(*) FILTER ({judged} AND coalesce(counts_as, verdict) = 'correct') AS n_correct "
+        f"SELECT problem_id, count(*) AS n_samples, count(*) FILTER (judged) AS n_judged, "
+        f"count(*) FILTER (judged AND coalesce(counts_as, verdict) = 'correct') AS n_correct "
         f"FROM {counted} GROUP BY problem_id"
     )
     # The policy's estimate belongs to its counts: with a majority's gold or a judge's word there are others.

@@ -45,9 +45,9 @@ Progress = Callable[[int, str], None]
 def verdicts_schema() -> pa.Schema:
     """Columns of ``verdicts.parquet``, one row a trace, in the order of samples.parquet.
 
-    `verdict` is null for kind open; `judged` is ``synth.verify.verdict.judged``. Columns of what the recipe does not
-    ask for are null. `majority_*` are set for problems without a gold answer: `majority_answer` is null where nothing
-    was elected.
+    `verdict` is null for kind open; `judged` is ``synth.verify.verdict.judged`` of the verdict that counts. Columns
+    of what the recipe does not ask for are null. `majority_*` are set for problems without a gold answer:
+    `majority_answer` is null where nothing was elected.
     """
     import pyarrow as pa
 
@@ -263,6 +263,7 @@ def _judged(
     for trace, row in zip(traces, rows, strict=True):
         judge_row = _judge_row(trace, row)
         row |= judge.fields(judge_row)
+        row["judged"] = judged(row["counts_as"] or row["verdict"], trace.finish_reason)
         verdict = row["judge_verdict"]
         if verdict is not None and (row["verdict"] == "correct") != (verdict == "correct"):
             report.offer(f"rules {row['verdict']}, judge {verdict}", trace, _both(judge_row, row))

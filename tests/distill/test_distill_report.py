@@ -17,6 +17,8 @@ from distill.report.build import build_report
 from distill.report.markdown import visible
 from distill.report.traces import pack_traces
 from licensing.errors import InputError
+from synth.labels.label import problem_stats_schema
+from synth.parquet_files import read_parquet, write_parquet
 
 ROWS = [trace(number) for number in range(40)]
 
@@ -37,7 +39,8 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     labels = {"truncated": {"value": row["labels"]["truncated"], "reason": row["labels"]["truncated_reason"]}}
     labels["language"] = {"value": {"prompt": "en", "think": None, "answer": None}, "reason": None}
     labels["pass_rate"] = {
-        "value": 0.5, "reason": "2 of 4 samples are correct; 95 % interval 0.000 to 1.000", "low": 0.0, "high": 1.0,
+        "value": 0.5, "reason": "2 of 4 samples are correct; 95 % interval 0.000 to 1.000",
+        "n_correct": 2, "n_judged": 4, "low": 0.0, "high": 1.0,
     }  # fmt: skip
     labels |= {f"near_duplicate_{kind}": {"value": False, "reason": None} for kind in ("prompt", "trace")}
     same = ("messages", "answer", "kind", "source", "license", "request_id", "sample_index", "finish_reason", "error",
@@ -79,9 +82,20 @@ def test_the_viewers_pass_rate_counts_what_was_judged_and_the_verdict_that_count
         trace(6, verdict="wrong", **of_judge | {"counts_as": "wrong"}),
         trace(7, verdict="unparseable"),
     ]
-    index, packed_rows = packed(build_report(make_run(tmp_path, rows)).html.read_text())
+    index, packed_rows = packed(build_report(make_run(tmp_path, rows, until="verify")).html.read_text())
     assert index["rates"] == [[1, 1], [2, 4]]
     assert [row.get("counts_as") for row in packed_rows[3:7]] == [None, "correct", "correct", "wrong"]
+
+
+def test_behind_the_label_stage_the_viewers_pass_rate_is_the_one_that_was_measured(tmp_path: Path) -> None:
+    """In a cascade it counts the samples of the first teacher alone."""
+    run = make_run(tmp_path, ROWS[:8])
+    stats = next(run.glob("stages/label/*/problem_stats.parquet"))
+    rows = [row | {"n_judged": 2, "n_correct": at} for at, row in enumerate(read_parquet(stats))]
+    write_parquet(stats, problem_stats_schema(), rows)
+    index, packed_rows = packed(build_report(run).html.read_text())
+    assert index["rates"] == [[0, 2], [1, 2]]
+    assert packed_rows[7]["labels"]["pass_rate"]["reason"].startswith("1 of 2 samples are correct")
 
 
 def test_the_summary_says_scores_waterfall_spend_lengths_and_licences_in_page_and_markdown(tmp_path: Path) -> None:

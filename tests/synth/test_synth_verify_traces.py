@@ -25,7 +25,8 @@ from synth.sampling.store import SampleStore
 from synth.teachers.config import FakeTeacher
 from synth.trace import TraceSet
 from synth.verify.config import FormatConfig, JudgeConfig, MajorityConfig, VerifyConfig
-from synth.verify.verdict_store import VERDICT_LOG
+from synth.verify.verdict import Verdict
+from synth.verify.verdict_store import VERDICT_LOG, VerdictBasis, VerdictStore
 from synth.verify.verify_traces import VERDICTS, VerifySummary, verify_traces
 
 GOLD = {"id": "g", "prompt": "6 * 7?", "answer": "42", "kind": "math", "source": "s", "license": "mit"}
@@ -287,6 +288,17 @@ def test_the_judge_stands_beside_the_rules_and_the_report_shows_both(tmp_path: P
     answers = list(read_rows(tmp_path / "verify" / "judge" / "judgements.jsonl"))
     assert len(answers) == 60
     assert {row["text"] for row in answers} == {row["judge_text"] for row in found[1:]}
+
+
+def test_a_judges_verdict_that_counts_is_judged_where_the_rules_could_not(tmp_path: Path) -> None:
+    stage(tmp_path, samples("g", ["42"]), GOLD)
+    with VerdictStore(tmp_path / "store") as store:  # a machine that was too busy
+        basis = VerdictBasis(VerifyConfig(workers=1)).digest(GOLD, *TAGS)
+        store.add("g0", basis, Verdict("timeout", 0.0, "42", "no time"))
+    for counts, expected in (("rules", False), ("judge", True)):
+        judge = JudgeConfig(teacher=FakeTeacher(accuracy=0, latency_s=0), when=("timeout",), counts=counts)
+        ((row,), _) = verified(tmp_path, VerifyConfig(workers=1, judge=judge), to=counts)
+        assert (row["verdict"], row["judge_verdict"], row["judged"]) == ("timeout", "correct", expected)
 
 
 def test_another_way_to_count_asks_the_judge_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

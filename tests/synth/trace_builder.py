@@ -117,7 +117,7 @@ def write_tables(
             samples.append({name: row.get(name) for name in samples_schema().names})
             verdicts.append(
                 {name: row.get(name) for name in verdicts_schema().names}
-                | {"judged": judged(row["verdict"], row["finish_reason"])}
+                | {"judged": judged(row.get("counts_as") or row["verdict"], row["finish_reason"])}
             )
             if len(samples) == 5_000:
                 flush()
