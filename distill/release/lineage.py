@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declaration, Input, Lineage, Role, load_lineage
+from synth.persona.replay import REPLAY
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.mapping import Column, Condition, Constant
 from synth.sampling.samples_table import PROBLEMS
@@ -30,7 +32,10 @@ def planned_lineage(recipe: Recipe, *, fetch: bool = True) -> Lineage:
 
     ``fetch``: also rows of the hub; without, data sets of the hub whose licenses only their rows tell are left out.
     """
-    return lineage_of(recipe, _planned_sources(recipe, fetch), recipe.student.revision)
+    sources = dict(_planned_sources(recipe, fetch))
+    if recipe.replay is not None and recipe.replay.prompts is not None:
+        sources |= sources_of_prompts(recipe.replay.prompts, fetch=fetch)
+    return lineage_of(recipe, sources, recipe.student.revision)
 
 
 def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
@@ -102,6 +107,15 @@ def _is_of_texts(condition: Condition, column: Column) -> bool:
     return not changed and all(isinstance(text, str) for text in texts)
 
 
+def trained_sources(recipe: Recipe, samples: Path, replay: Path | None) -> Sources:
+    """The sources of the problems that were sampled and of the prompts that the base answered for replayed rows, from
+    the folders of these stages. The prompts that ship with distill are none: they are under its own license."""
+    rows = read_rows(samples / PROBLEMS)
+    if replay is not None and recipe.replay is not None and recipe.replay.prompts is not None:
+        rows = itertools.chain(rows, read_rows(replay / REPLAY))
+    return count_sources(rows)
+
+
 def count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
     """The sources of problem rows."""
     return collections.Counter((row["source"], row.get("license")) for row in rows)
@@ -118,7 +132,8 @@ def lineage_of(
     rewritten: str | None = None,
     other_models: Sequence[str] = (),
 ) -> Lineage:
-    """The lineage of a recipe whose problems come from ``sources``, without local paths and private addresses.
+    """The lineage of a recipe whose problems and prompts come from ``sources``, without local paths and private
+    addresses.
 
     ``files``: names of the files in the release folder, if there is one. ``sampled``, ``judged``, ``rewritten``: when
     the endpoints of teacher, judge and rewriter were called (``request_dates``). ``other_models``: those in whose name
@@ -189,7 +204,8 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
     if "prepare" in stages and "sample" in stages:
         samples, prepared = stages["sample"], read_artefact(stages["prepare"].path, PrepareFacts)
         assert prepared is not None, "a current artefact is there"
-        sources = count_sources(read_rows(samples.path / PROBLEMS))
+        replay = stages["replay"].path if "replay" in stages else None
+        sources = trained_sources(recipe, samples.path, replay)
         others = samples.facts.get("other_models") or ()
         dates = request_dates(samples)
         return lineage_of(recipe, sources, base_revision(prepared), sampled=dates, other_models=others), recipe

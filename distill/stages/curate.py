@@ -12,11 +12,11 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import FIRST_STUDENT, CurateFacts, LabelFacts, ReplayFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import ADDED_ROWS
-from distill.stages.replay import REPLAY
 from licensing.errors import Refused
 from licensing.files import json_line, read_json, read_rows, write_rows
 from synth.curate.config import CurateConfig
 from synth.persona.config import PersonaConfig
+from synth.persona.replay import REPLAY
 from synth.teachers.build import slow_imports, take_accelerator
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig

@@ -306,6 +306,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             weights=weights,
             judged=verdicts if verify.judge is not None else None,
             rewritten=data if rewriter is not None else None,
+            replay=replay if recipe.replay is not None and recipe.replay.prompts is not None else None,
         )
     )
     decide(recipe.release.require, scores.facts.as_json()).raise_if_no_go("no release is built")

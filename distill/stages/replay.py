@@ -15,12 +15,10 @@ from distill.runs.facts import PrepareFacts, ReplayFacts
 from distill.runs.stage import Stage, StageContext
 from licensing.errors import Refused
 from licensing.files import json_line, write_rows
-from synth.persona.replay import ReplayConfig
+from synth.persona.replay import REPLAY, ReplayConfig
 from synth.problems.config import PromptsConfig
 from synth.problems.problem import Prompt
 from synth.teachers.build import slow_imports
-
-REPLAY = "replay.jsonl"
 
 
 @dataclass(frozen=True)

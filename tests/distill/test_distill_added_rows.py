@@ -14,14 +14,14 @@ from distill.evaluate.suites.suite import find_suites
 from distill.models.random_model import write_random_base
 from distill.runs.artefact import Artefact
 from distill.runs.stage import StageContext
-from distill.stages.replay import REPLAY, Replay
+from distill.stages.replay import Replay
 from licensing.errors import Refused
 from licensing.files import read_rows, write_rows
 from publish.chat_template import add_persona
 from synth.decontaminate import Finder, Item
 from synth.persona.config import PersonaConfig
 from synth.persona.probes import probes, resembling
-from synth.persona.replay import ReplayConfig, general_prompts
+from synth.persona.replay import REPLAY, ReplayConfig, general_prompts
 from synth.problems.config import JsonlPrompts
 
 ROOT = Path(__file__).resolve().parents[2]
