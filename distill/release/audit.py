@@ -74,7 +74,7 @@ def write_audit(
         obligations=result.obligations,
         violations=result.violations,
         warnings=result.warnings,
-        allowed=tuple(one.model_dump() for one in result.allowed),
+        allowed=result.allowed,
         weights=weights.digest,
     )
 

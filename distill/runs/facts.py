@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill.config.train import FIRST_STUDENT as FIRST_STUDENT
+from licensing.audit import Allowance
 from publish import facts as card
 
 
@@ -151,6 +152,34 @@ class SandboxFacts(Facts):
     packages: tuple[str, ...] = ()
 
 
+class AuxiliaryFacts(Facts):
+    """A model that a stage asked: its distinct questions, its answers, and their tokens. ``stopped_by_budget``: the
+    limit that ended the asking."""
+
+    model: str
+    questions: int
+    answers: int
+    finish_reasons: dict[str, int]
+    tokens: int
+    prompt_tokens: int
+    stopped_by_budget: str | None = Field(None, exclude_if=lambda value: value is None)
+
+
+class JudgeFacts(AuxiliaryFacts):
+    """``said``: of rows with each verdict of the rules, what the judge said. ``counts``: whose word counts
+    (`verify.judge.counts`); ``counts_as``: rows by the verdict that counts."""
+
+    said: dict[str, dict[str, int]]
+    counts: str
+    counts_as: dict[str, int]
+
+
+class RewriterFacts(AuxiliaryFacts):
+    """``traces``: those that the rewriter got, by what came of them."""
+
+    traces: dict[str, int]
+
+
 class VerifyFacts(Facts):
     """`format`, `majority`, `judge`, `disagreements` and `sandbox` are there where the recipe asks for them or programs
     ran. How many verdicts were computed and how many reused depends on where a run was killed, so it is no fact; the
@@ -163,7 +192,7 @@ class VerifyFacts(Facts):
     sandbox: SandboxFacts | None = None
     format: dict[str, int] | None = None
     majority: dict[str, int] | None = None
-    judge: dict[str, Any] | None = None
+    judge: JudgeFacts | None = None
     disagreements: dict[str, int] | None = None
 
 
@@ -176,22 +205,21 @@ class LabelFacts(Facts):
 
 
 class CurateFacts(Facts):
-    """``waterfall``: one entry a step (``synth.curate.select.Step``). ``control_rows``: rows of the control arm, where
-    the recipe has one; it may have fewer rows than the training set. ``texts_digest``: of the texts of the
+    """``waterfall``: the steps of ``synth.curate.select``. ``control_rows``: rows of the control arm, where the recipe
+    has one; it may have fewer rows than the training set. ``texts_digest``: of the texts of the
     selected rows (``synth.curate.curate.Curation``). ``added``: rows beside the selected ones, "persona" and "replay";
-    ``added_digest``: sha256 over them. ``rewriter``: requests and tokens of the model that rewrites identity talk, the
-    traces that it rewrote, and those that it did not by the reason. ``student_rows``: in the second round, how many
-    selected rows the student of the first one wrote."""
+    ``added_digest``: sha256 over them. ``rewriter``: the model that rewrites identity talk. ``student_rows``: in the
+    second round, how many selected rows the student of the first one wrote."""
 
     rows_in: int
     rows_out: int
     tokens: int | None = None
-    waterfall: tuple[dict[str, Any], ...]
+    waterfall: tuple[card.WaterfallStep, ...]
     control_rows: int | None = None
     texts_digest: str | None = None
     added: dict[str, int] | None = None
     added_digest: str | None = None
-    rewriter: dict[str, Any] | None = None
+    rewriter: RewriterFacts | None = None
     student_rows: int | None = None
 
 
@@ -223,11 +251,19 @@ class OptimiserFacts(Counts):
     template_digest: str
 
 
+class ProblemStep(Facts):
+    """A step that the loss guard named, what was wrong with it, and the ids of its rows."""
+
+    step: int
+    problem: str
+    rows: tuple[str, ...]
+
+
 class TrainFacts(OptimiserFacts):
     """``tokens`` and ``trained_tokens`` count one pass over the rows, without padding; ``samples`` are the rows of all
     steps. ``left_out``: rows by the reason for which they were not trained on, and by their source. ``layout`` of the
     micro batches: packed, padded or single; ``layouts_refused``: those that gave other losses. ``liger``: "used",
-    or why its kernels were not. ``problem_steps``: steps that the loss guard named: step, problem, ids of the rows."""
+    or why its kernels were not. ``problem_steps``: steps that the loss guard named."""
 
     trained_tokens: int
     method: str
@@ -235,7 +271,7 @@ class TrainFacts(OptimiserFacts):
     layout: str | None = None
     layouts_refused: tuple[str, ...] = ()
     liger: str | None = None
-    problem_steps: tuple[dict[str, Any], ...] = ()
+    problem_steps: tuple[ProblemStep, ...] = ()
     left_out: dict[str, int]
     left_out_sources: dict[str, int] = {}
 
@@ -435,7 +471,7 @@ class AuditFacts(Facts):
     obligations: tuple[str, ...]
     violations: tuple[str, ...]
     warnings: tuple[str, ...]
-    allowed: tuple[dict[str, Any], ...]
+    allowed: tuple[Allowance, ...]
     weights: str
 
 

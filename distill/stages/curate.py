@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.runs.artefact import Artefact
-from distill.runs.facts import FIRST_STUDENT, CurateFacts, LabelFacts, ReplayFacts, SampleFacts, VerifyFacts
+from distill.runs.facts import (
+    FIRST_STUDENT,
+    CurateFacts,
+    LabelFacts,
+    ReplayFacts,
+    RewriterFacts,
+    SampleFacts,
+    VerifyFacts,
+)
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import ADDED_ROWS
 from licensing.errors import Refused
 from licensing.files import json_line, read_json, read_rows, write_rows
+from publish.facts import WaterfallStep
 from synth.curate.config import CurateConfig
 from synth.persona.config import PersonaConfig
 from synth.persona.replay import REPLAY
@@ -111,12 +120,12 @@ class Curate(Stage[CurateFacts]):
             rows_in=waterfall[0]["rows"],
             rows_out=waterfall[-1]["rows"],
             tokens=waterfall[-1]["tokens"],
-            waterfall=tuple(dict(step) for step in waterfall),
+            waterfall=tuple(WaterfallStep(**step) for step in waterfall),
             texts_digest=curation.texts_digest,
             control_rows=control["rows"] if control else None,
             added={name: len(rows) for name, rows in added.items()} if lines else None,
             added_digest=hashlib.sha256(b"".join(lines)).hexdigest() if lines else None,
-            rewriter=curation.rewriter,
+            rewriter=RewriterFacts(**curation.rewriter) if curation.rewriter is not None else None,
             student_rows=student_rows,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.runs.artefact import Artefact
-from distill.runs.facts import SampleFacts, SandboxFacts, VerifyFacts
+from distill.runs.facts import JudgeFacts, SampleFacts, SandboxFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from synth.teachers.build import slow_imports, take_accelerator
 from synth.teachers.config import TeacherConfig
@@ -65,14 +65,15 @@ class Verify(Stage[VerifyFacts]):
                 in_process=summary.in_process,
                 packages=runtime.packages,
             )
+        judge = JudgeFacts(**summary.judge) if summary.judge is not None else None
         return VerifyFacts(
             rows_in=total,
             rows_out=summary.rows,
             verdicts=summary.verdicts,
-            tokens=summary.judge["tokens"] if summary.judge is not None else None,
+            tokens=judge.tokens if judge is not None else None,
             sandbox=programs,
             format=summary.format,
             majority=summary.majority,
-            judge=summary.judge,
+            judge=judge,
             disagreements=summary.disagreements,
         )

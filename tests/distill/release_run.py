@@ -35,6 +35,7 @@ from distill.runs.facts import (
 )  # fmt: skip
 from distill.runs.keys import base_content, pinned_teacher
 from licensing.files import write_rows
+from publish.facts import WaterfallStep
 from synth.problems.problem import Prompt
 from synth.sampling.samples_table import PROBLEMS
 
@@ -154,7 +155,9 @@ def finished_stages(
     )
     pinned = recipe.model_copy(update={"teacher": pinned_teacher(recipe)})
     (root / "audit").mkdir(parents=True, exist_ok=True)
-    data = artefact(folder, "curate", CurateFacts(rows_in=8, rows_out=4, waterfall=({"step": "sampled", "rows": 8},)))
+    data = artefact(
+        folder, "curate", CurateFacts(rows_in=8, rows_out=4, waterfall=(WaterfallStep(step="sampled", rows=8),))
+    )
     audited = write_audit(
         root / "audit", pinned, prepared, samples, weights, {("sums", "mit"): 4}, judged=verdicts, rewritten=data
     )

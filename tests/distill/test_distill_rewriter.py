@@ -77,7 +77,7 @@ def test_a_run_rewrites_by_the_model_and_pays_for_no_answer_twice(tmp_path: Path
     assert again.digest == data.digest
     assert again.manifest["requests"]["first"] is not None, "the day on which the rewriter was asked"
     facts = again.facts.rewriter
-    assert (facts["model"], facts["questions"], facts["traces"]) == ("m", 1, {"rewritten": 1})
+    assert (facts.model, facts.questions, facts.traces) == ("m", 1, {"rewritten": 1})
     assert again.facts.rows_out == 6
     (folder,) = (tmp_path / "runs").iterdir()
     parts = sections(rewriting.model_dump(mode="json"), current_artefacts(folder), None, ())

@@ -7,14 +7,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.runs.artefact import Artefact, read_artefact
-from distill.runs.facts import Facts
+from distill.runs.facts import AuditFacts, CurateFacts, Facts, TrainFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from distill.runs.store import LastStage, Run, current_artefacts, verify_run
 from licensing.errors import InputError
@@ -285,3 +285,41 @@ def test_recipe_json_holds_the_resolved_recipe(tmp_path: Path, recipe: Recipe) -
         pass
     stored = json.loads((tmp_path / recipe.run_name() / "recipe.json").read_text())
     assert Recipe.model_validate(stored) == recipe
+
+
+_ASKED = {"model": "m", "questions": 2, "answers": 1, "finish_reasons": {"stop": 1}, "tokens": 7, "prompt_tokens": 5}
+_OPTIMISER = {"rows_in": 1, "rows_out": 1, "tokens": 9, "steps": 2, "dtype": "bfloat16", "trained_parameters": 3}
+
+
+@pytest.mark.parametrize(
+    ("facts", "recorded"),
+    [
+        (
+            VerifyFacts,
+            {"rows_in": 1, "rows_out": 1, "verdicts": {"wrong": 1}, "tokens": 7,
+             "judge": {**_ASKED, "stopped_by_budget": "max_requests", "said": {"wrong": {"correct": 1}},
+                       "counts": "judge", "counts_as": {"correct": 1}}},
+        ),
+        (
+            CurateFacts,
+            {"rows_in": 2, "rows_out": 1, "tokens": 3,
+             "waterfall": [{"step": "sampled", "rows": 2, "problems": 1, "tokens": None, "mean_difficulty": 0.5}],
+             "rewriter": {**_ASKED, "traces": {"rewritten": 1}}},
+        ),
+        (
+            TrainFacts,
+            {**_OPTIMISER, "template_digest": "t", "trained_tokens": 4, "method": "full", "layouts_refused": [],
+             "problem_steps": [{"step": 1, "problem": "p", "rows": ["a", "b"]}], "left_out": {},
+             "left_out_sources": {}},
+        ),
+        (
+            AuditFacts,
+            {"verdict": "pass", "obligations": [], "violations": [], "warnings": [],
+             "allowed": [{"code": "V-NAME", "because": "a letter"}], "weights": "w"},
+        ),
+    ],
+)  # fmt: skip
+def test_facts_of_a_manifest_are_read_and_written_as_they_stand_there(
+    facts: type[Facts], recorded: dict[str, Any]
+) -> None:
+    assert json.dumps(facts.model_validate(recorded).as_json()) == json.dumps(recorded)

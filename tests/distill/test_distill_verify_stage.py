@@ -267,7 +267,7 @@ def test_format_votes_and_judge_stand_beside_the_verdicts_of_a_run(tmp_path: Pat
         assert row["counts_as"] == ("wrong" if voted else "correct"), "a vote has no gold for the judge to compare with"
     assert facts.disagreements == {"rules wrong, judge correct": 4}
     assert facts.judge is not None
-    assert facts.tokens == facts.judge["tokens"] > 0
+    assert facts.tokens == facts.judge.tokens > 0
     assert "rules wrong, judge correct: 4 rows" in (artefact.path / "disagreements.md").read_text()
     assert artefact.manifest["requests"]["first"] is not None, "the day on which the judge was asked"
 
