@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from distill.config.recipe import Recipe
 from distill.release.audit import write_audit
-from distill.release.lineage import count_sources
+from distill.release.lineage import count_sources, replayed_sources
 from distill.runs.artefact import Artefact
-from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
+from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, ReplayFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from licensing.files import read_rows
 from synth.sampling.samples_table import PROBLEMS
@@ -19,9 +19,11 @@ class Audit(Stage[AuditFacts]):
     """lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/. Raises Refused where a license forbids the release.
 
     ``judged``: the verdicts, where the recipe has a judge, whose terms then count; ``rewritten``: the training rows,
-    where it has a rewriter. ``license_file_content`` and
-    ``base_license_content`` are digests of ``release.license_file`` and of the base folder's LICENSE files.
+    where it has a rewriter; ``replay``: the base's answers, whose prompts have sources, too. ``license_file_content``
+    and ``base_license_content`` are digests of ``release.license_file`` and of the base folder's LICENSE files.
     """
+
+    keyed_if_set = frozenset({"replay"})
 
     recipe: Recipe
     license_file_content: str | None
@@ -31,9 +33,11 @@ class Audit(Stage[AuditFacts]):
     weights: Artefact[ExportFacts]
     judged: Artefact[VerifyFacts] | None
     rewritten: Artefact[CurateFacts] | None
+    replay: Artefact[ReplayFacts] | None = None
 
     def run(self, ctx: StageContext) -> AuditFacts:
-        sources = count_sources(read_rows(self.samples.path / PROBLEMS))
+        problems = count_sources(read_rows(self.samples.path / PROBLEMS))
+        sources = {**problems, **replayed_sources(self.recipe, self.replay)}
         return write_audit(
             ctx.out,
             self.recipe,

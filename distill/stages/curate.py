@@ -11,8 +11,7 @@ from typing import Any
 from distill.runs.artefact import Artefact
 from distill.runs.facts import FIRST_STUDENT, CurateFacts, LabelFacts, ReplayFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import ADDED_ROWS
-from distill.stages.replay import REPLAY
+from distill.runs.tables import ADDED_ROWS, REPLAY
 from licensing.errors import Refused
 from licensing.files import json_line, read_json, read_rows, write_rows
 from synth.curate.config import CurateConfig

@@ -332,6 +332,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             weights=weights,
             judged=verdicts if verify.judge is not None else None,
             rewritten=data if rewriter is not None else None,
+            replay=replay,
         )
     )
     decide(recipe.release.require, scores.facts.as_json()).raise_if_no_go("no release is built")
@@ -351,6 +352,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             trained=trained,
             logits=logits,
             on_policy=on_policy,
+            replay=replay,
             selected=checkpoint,
             weights=weights,
             scores=scores,

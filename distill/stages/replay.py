@@ -13,14 +13,13 @@ from distill.models.folder import MODEL
 from distill.runs.artefact import Artefact
 from distill.runs.facts import PrepareFacts, ReplayFacts
 from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import REPLAY
 from licensing.errors import Refused
 from licensing.files import json_line, write_rows
 from synth.persona.replay import ReplayConfig
 from synth.problems.config import PromptsConfig
 from synth.problems.problem import Prompt
 from synth.teachers.build import slow_imports
-
-REPLAY = "replay.jsonl"
 
 
 @dataclass(frozen=True)
