@@ -2,7 +2,7 @@
 
     <store>/verdicts.jsonl    {"request_id", "basis", "verdict", "score", "extracted", "reason", "isolation"}
 
-and ``"provisional": true`` where the verdict may be owed to a busy machine: ``find`` gives it only to who takes one, and
+and ``"provisional": true`` where a busy machine may have caused the verdict: ``find`` gives it only to who takes one, and
 a later row of the same sample replaces it.
 
 A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it
