@@ -2,8 +2,8 @@
 
     <store>/verdicts.jsonl    {"request_id", "basis", "verdict", "score", "extracted", "reason", "isolation"}
 
-and ``"provisional": true`` where a busy machine may have caused the verdict: ``find`` gives it only to who takes one, and
-a later row of the same sample replaces it.
+and ``"provisional": true`` where a busy machine may have caused the verdict: ``find`` gives it only to those who take
+one, and a later row of the same sample replaces it.
 
 A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it
 (``VerdictBasis``). So what was
