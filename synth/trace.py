@@ -12,13 +12,15 @@ selected from the store, in the order of problems and sample indices.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from licensing.closing import Closing
-from synth.reasoning import BROKEN, THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
+from synth.reasoning import THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
+from synth.sampling.append_log import KeyIndex, key_of
 from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.sampling.store import SampleStore
 
@@ -75,32 +77,44 @@ class Trace:
 
 
 class ProblemFile(Mapping[str, dict[str, Any]]):
-    """The rows of problems.jsonl by id, read from the disk when they are asked for: the index has some 100 bytes a
+    """The rows of problems.jsonl by id, read from the disk when they are asked for: the index has 30 to 55 bytes a
     problem, and the last row read stays in memory, because the samples of a problem stand together."""
 
     def __init__(self, path: Path) -> None:
-        self._offsets: dict[str, int] = {}
+        self._index = KeyIndex()
+        self._offsets = array("Q")
         self._last: tuple[str, dict[str, Any]] | None = None
         self._file = path.open("rb")
         at = 0
         for line in self._file:
-            self._offsets[json.loads(line)["id"]] = at
+            if self._index.add(key_of(json.loads(line)["id"])) == len(self._offsets):
+                self._offsets.append(at)
             at += len(line)
 
     def __getitem__(self, problem_id: str) -> dict[str, Any]:
         if self._last is None or self._last[0] != problem_id:
-            self._file.seek(self._offsets[problem_id])
-            self._last = problem_id, json.loads(self._file.readline())
+            number = self._index.find(key_of(problem_id))
+            if number is None:
+                raise KeyError(problem_id)
+            self._last = problem_id, self._row(number)
         return self._last[1]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._offsets)
+        for number in range(len(self)):
+            row = self._row(number)
+            self._last = row["id"], row  # whoever iterates asks for it next
+            yield row["id"]
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def close(self) -> None:
         self._file.close()
+
+    def _row(self, number: int) -> dict[str, Any]:
+        self._file.seek(self._offsets[number])
+        row: dict[str, Any] = json.loads(self._file.readline())
+        return row
 
 
 class TraceSet(Closing):

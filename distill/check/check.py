@@ -287,10 +287,11 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         check_data(recipe, planned)
     if not result.blocked and recipe.release.evaluation_items:
         check_evaluation_items(recipe, fetch=False)
-    rows = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
-    if isinstance(rows, HubPrompts | ImportedTraces) and is_on_hub(rows) and declared_licenses(rows) is None:
-        what = f"the licenses of {rows.dataset} are those of its rows: the run reads and audits them"
-        yield Finding("note", "licences", what, hint="set `license` to declare one for all rows")
+    problems = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    for rows in (problems, recipe.replay.prompts if recipe.replay is not None else None):
+        if isinstance(rows, HubPrompts | ImportedTraces) and is_on_hub(rows) and declared_licenses(rows) is None:
+            what = f"the licenses of {rows.dataset} are those of its rows: the run reads and audits them"
+            yield Finding("note", "licences", what, hint="set `license` to declare one for all rows")
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")

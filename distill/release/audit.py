@@ -44,7 +44,8 @@ def write_audit(
     """Audit the lineage of a run; write lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/ and USE_POLICY.md to
     ``out``.
 
-    ``recipe``: with teachers, judge and rewriter pinned. ``sources``: those of the problems that were sampled.
+    ``recipe``: with teachers, judge and rewriter pinned. ``sources``: those of the problems that were sampled,
+    and of the prompts for replay.
     ``judged``: the verdicts, where the recipe has a judge; ``rewritten``: the training rows, where it has a rewriter.
     Raises Refused where the licenses forbid the release.
     """

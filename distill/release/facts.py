@@ -18,7 +18,7 @@ from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, base_path, public_name
 from distill.release.audit import read_text
 from distill.release.endpoints import governing
-from distill.release.lineage import Sources, base_revision, count_sources
+from distill.release.lineage import Sources, base_revision, count_sources, replayed_sources
 from distill.release.public import Redaction, is_local_path
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
@@ -31,6 +31,7 @@ from distill.runs.facts import (
     LogitsFacts,
     OnPolicyFacts,
     PrepareFacts,
+    ReplayFacts,
     SampleFacts,
     SandboxFacts,
     Score,
@@ -44,6 +45,7 @@ from licensing.registry import resolve
 from publish import facts as card
 from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
+from synth.problems.preset import find_preset
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.sampling.samples_table import PROBLEMS
@@ -71,6 +73,7 @@ class ReleaseStages(TrainingTables):
     audit: Artefact[AuditFacts]
     logits: Artefact[LogitsFacts] | None = None
     on_policy: Artefact[OnPolicyFacts] | None = None
+    replay: Artefact[ReplayFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
     student_samples: Artefact[SampleFacts] | None = None
     first_trained: Artefact[TrainFacts] | None = None
@@ -107,7 +110,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
         languages=release.languages if release.languages is not None else _languages(statistics),
         base=card.BaseFacts(id=public_name(student), revision=base_revision(stages.prepared), license=student.license),
         teachers=teacher_facts(recipe, teacher, stages.samples),
-        prompt_sources=_prompt_sources(recipe, stages.sources),
+        prompt_sources=_prompt_sources(recipe, stages.sources, replayed_sources(recipe, stages.replay)),
         persona=_persona(recipe.persona, stages) if recipe.persona else None,
         training=_training(recipe, stages),
         sampling=card.SamplingFacts(
@@ -207,27 +210,35 @@ def _languages(statistics: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(group["name"] for group in groups if group["rows"] >= MIN_LANGUAGE_SHARE * statistics["rows"])
 
 
-def _prompt_sources(recipe: Recipe, sources: Sources) -> tuple[card.PromptSource, ...]:
-    """The sources of the problems, and the data set of the hub whose prompts the base answered for replayed rows."""
+def _prompt_sources(recipe: Recipe, sources: Sources, replayed: Sources) -> tuple[card.PromptSource, ...]:
+    """The sources of the problems, and of the prompts that the base answered for replayed rows."""
     section = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
     facts = [
-        card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(section))
+        card.PromptSource(name=name, license=text, problems=count, dataset=_trained_dataset(section))
         for (name, text), count in sorted(sources.items(), key=str)
     ]
-    replayed = recipe.replay.prompts if recipe.replay is not None else None
-    dataset = _hub_dataset(replayed)
-    if isinstance(replayed, HubPrompts) and dataset not in {None, *(source.dataset for source in facts)}:
-        facts.append(card.PromptSource(name=replayed.data_source, license=replayed.license, dataset=dataset))
+    dataset = _trained_dataset(recipe.replay.prompts if recipe.replay is not None else None)
+    facts += [
+        card.PromptSource(name=name, license=text, dataset=dataset)
+        for name, text in sorted(replayed.keys() - sources.keys(), key=str)
+    ]
     return tuple(facts)
 
 
 def _hub_dataset(prompts: PromptsConfig | ImportedTraces | None) -> str | None:
-    """The hub id of the data set that the problems, or imported traces, come from."""
+    """The hub id of the data set that the problems, or imported traces, are fetched from."""
     if not isinstance(prompts, HubPrompts | ImportedTraces) or not prompts.dataset:
         return None
     if base_path(prompts.dataset) is not None or is_local_path(prompts.dataset):
         return None
     return prompts.dataset
+
+
+def _trained_dataset(prompts: PromptsConfig | ImportedTraces | None) -> str | None:
+    """``_hub_dataset``; of a local copy that is read by a preset that of the preset. The recipe says that it is this
+    data set, whose source and license its rows have, too; nobody compares the content."""
+    preset = None if isinstance(prompts, ReasoningGymPrompts) or prompts is None else prompts.preset
+    return _hub_dataset(prompts) or (find_preset(preset).dataset if preset is not None else None)
 
 
 def _hub_source(prompts: PromptsConfig | None) -> dict[str, str | None]:

@@ -14,6 +14,7 @@ from distill.release.public import Redaction
 from distill.runs.artefact import Artefact, read_artefact
 from distill.runs.facts import PrepareFacts
 from distill.runs.store import current_artefacts
+from distill.runs.tables import REPLAY
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declaration, Input, Lineage, Role, load_lineage
@@ -24,7 +25,7 @@ from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher, content_revision
 
 Sources = Mapping[tuple[str, str | None], int]
-"""(source, license) -> number of its problems."""
+"""(source, license) -> number of its problems or prompts."""
 
 
 def planned_lineage(recipe: Recipe, *, fetch: bool = True) -> Lineage:
@@ -32,9 +33,7 @@ def planned_lineage(recipe: Recipe, *, fetch: bool = True) -> Lineage:
 
     ``fetch``: also rows of the hub; without, data sets of the hub whose licenses only their rows tell are left out.
     """
-    sources = dict(_planned_sources(recipe, fetch))
-    if recipe.replay is not None and recipe.replay.prompts is not None:
-        sources |= sources_of_prompts(recipe.replay.prompts, fetch=fetch)
+    sources = {**_planned_sources(recipe, fetch), **_planned_replay(recipe, fetch)}
     return lineage_of(recipe, sources, recipe.student.revision)
 
 
@@ -52,9 +51,25 @@ def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
     return count_sources(prompt.row() for prompt in traces.prompts)
 
 
-def sources_of_prompts(prompts: PromptsConfig, *, allow_missing_gold: bool = False, fetch: bool = True) -> Sources:
+def _planned_replay(recipe: Recipe, fetch: bool) -> Sources:
+    if recipe.replay is None or recipe.replay.prompts is None:
+        return {}
+    return sources_of_prompts(recipe.replay.prompts, fetch=fetch, section="replay.prompts")
+
+
+def replayed_sources(recipe: Recipe, replay: Artefact[Any] | None) -> Sources:
+    """The sources of the prompts whose answers stage replay took. None for the prompts that ship with this package: as
+    the identity rows they are its own text, and the release holds nobody else's."""
+    if replay is None or recipe.replay is None or recipe.replay.prompts is None:
+        return {}
+    return count_sources(read_rows(replay.path / REPLAY))
+
+
+def sources_of_prompts(
+    prompts: PromptsConfig, *, allow_missing_gold: bool = False, fetch: bool = True, section: str = "prompts"
+) -> Sources:
     """The sources that a section of prompts names; its rows are read where neither it nor its preset declares a
-    license, those of the hub only with ``fetch``."""
+    license, those of the hub only with ``fetch``. ``section``: as of ``load_prompts``."""
     from synth.problems.problem import load_prompts
 
     if isinstance(prompts, ReasoningGymPrompts):
@@ -64,7 +79,7 @@ def sources_of_prompts(prompts: PromptsConfig, *, allow_missing_gold: bool = Fal
     if isinstance(prompts, HubPrompts) and (declared := _declared_sources(prompts, fetch)) is not None:
         return declared
     return count_sources(
-        prompt.row() for prompt in load_prompts(prompts, allow_missing_gold=allow_missing_gold).prompts
+        prompt.row() for prompt in load_prompts(prompts, allow_missing_gold=allow_missing_gold, section=section).prompts
     )
 
 
@@ -132,8 +147,8 @@ def lineage_of(
     rewritten: str | None = None,
     other_models: Sequence[str] = (),
 ) -> Lineage:
-    """The lineage of a recipe whose problems and prompts come from ``sources``, without local paths and private
-    addresses.
+    """The lineage of a recipe whose problems, and prompts for replay, come from ``sources``, without local paths and
+    private addresses.
 
     ``files``: names of the files in the release folder, if there is one. ``sampled``, ``judged``, ``rewritten``: when
     the endpoints of teacher, judge and rewriter were called (``request_dates``). ``other_models``: those in whose name
@@ -204,8 +219,8 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
     if "prepare" in stages and "sample" in stages:
         samples, prepared = stages["sample"], read_artefact(stages["prepare"].path, PrepareFacts)
         assert prepared is not None, "a current artefact is there"
-        replay = stages["replay"].path if "replay" in stages else None
-        sources = trained_sources(recipe, samples.path, replay)
+        replayed = replayed_sources(recipe, stages["replay"]) if "replay" in stages else _planned_replay(recipe, True)
+        sources = {**count_sources(read_rows(samples.path / PROBLEMS)), **replayed}
         others = samples.facts.get("other_models") or ()
         dates = request_dates(samples)
         return lineage_of(recipe, sources, base_revision(prepared), sampled=dates, other_models=others), recipe

@@ -13,10 +13,11 @@ from typing import Any
 from distill.config.recipe import Recipe
 from distill.models.folder import MODEL, public_name
 from distill.release.facts import ReleaseStages, teacher_facts
-from distill.release.lineage import Sources, base_revision
+from distill.release.lineage import Sources, base_revision, replayed_sources
 from distill.release.public import PRIVATE_ENDPOINT, Redaction, public_endpoint
 from distill.runs.artefact import Artefact
 from distill.runs.provenance import PROJECT
+from distill.runs.tables import REPLAY
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, teacher_configs
@@ -36,7 +37,8 @@ def slsa_predicate(
 
     ``teacher``: the pinned section; ``recipe_sha256``: digest of the recipe.yaml that ships.
     """
-    made = [stages.samples, *stages.first_round, stages.verdicts, stages.data]
+    replay = () if stages.replay is None else (stages.replay,)
+    made = [stages.samples, *stages.first_round, stages.verdicts, *replay, stages.data]
     if not of_data:
         made = [stages.prepared, *made, *stages.trainings, stages.weights, stages.scores]
     artefacts: dict[str, Artefact[Any]] = {one.stage: one for one in (*made, stages.audit)}
@@ -53,7 +55,7 @@ def slsa_predicate(
                 *([] if of_data and not stages.first_round else _base(recipe, stages)),
                 *([] if of_data else _logits_teachers(recipe, stages)),
                 *_teachers(recipe, teacher, stages),
-                *_problems(artefacts, stages.sources),
+                *_problems(artefacts, stages.sources, replayed_sources(recipe, stages.replay)),
                 *_programs(stages),
                 *_code(artefacts),
             ],
@@ -118,14 +120,22 @@ def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) ->
         )
 
 
-def _problems(artefacts: Mapping[str, Artefact[Any]], sources: Sources) -> Iterator[dict[str, Any]]:
-    """The problems as they were sampled, and the held-out ones, by the files of the run that hold them."""
-    origin = ", ".join(f"{name} ({text or 'license unknown'})" for name, text in sorted(sources, key=str))
-    for stage, name, notes in (("sample", "problems", {"sources": origin}), ("evaluate", "held-out problems", {})):
+def _problems(artefacts: Mapping[str, Artefact[Any]], sources: Sources, replayed: Sources) -> Iterator[dict[str, Any]]:
+    """The problems as they were sampled, the base's own answers to other prompts, and the held-out problems, by the
+    files of the run that hold them."""
+    for stage, path, name, notes in (
+        ("sample", PROBLEMS, "problems", {"sources": _origin(sources)}),
+        ("replay", REPLAY, "replayed rows", {"sources": _origin(replayed)} if replayed else {}),
+        ("evaluate", PROBLEMS, "held-out problems", {}),
+    ):
         files = artefacts[stage].manifest["files"] if stage in artefacts else []
         for file in files:
-            if file["path"] == PROBLEMS:
+            if file["path"] == path:
                 yield _dependency(name, "data", {"sha256": file["sha256"]}, **notes)
+
+
+def _origin(sources: Sources) -> str:
+    return ", ".join(f"{name} ({text or 'license unknown'})" for name, text in sorted(sources, key=str))
 
 
 def _programs(stages: ReleaseStages) -> Iterator[dict[str, Any]]:

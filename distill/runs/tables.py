@@ -15,6 +15,8 @@ from licensing.files import read_rows
 from synth.trace import TraceSet
 from synth.verify.verify_traces import VERDICTS
 
+REPLAY = "replay.jsonl"
+"""Of the replay stage: training rows of the base's own answers."""
 ADDED_ROWS = "added.jsonl"
 """Of the curate stage: rows that no trace gave, about the persona and of the base's own answers."""
 

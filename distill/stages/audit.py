@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distill.config.recipe import Recipe
 from distill.release.audit import write_audit
-from distill.release.lineage import trained_sources
+from distill.release.lineage import count_sources, replayed_sources
 from distill.runs.artefact import Artefact
 from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, ReplayFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
@@ -17,7 +17,7 @@ class Audit(Stage[AuditFacts]):
     """lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/. Raises Refused where a license forbids the release.
 
     ``judged``: the verdicts, where the recipe has a judge, whose terms then count; ``rewritten``: the training rows,
-    where it has a rewriter; ``replay``: where the recipe names the prompts of replayed rows. ``license_file_content``
+    where it has a rewriter; ``replay``: the base's answers, whose prompts have sources, too. ``license_file_content``
     and ``base_license_content`` are digests of ``release.license_file`` and of the base folder's LICENSE files.
     """
 
@@ -34,7 +34,8 @@ class Audit(Stage[AuditFacts]):
     replay: Artefact[ReplayFacts] | None = None
 
     def run(self, ctx: StageContext) -> AuditFacts:
-        sources = trained_sources(self.recipe, self.samples.path, self.replay.path if self.replay else None)
+        problems = count_sources(read_rows(self.samples.path / PROBLEMS))
+        sources = {**problems, **replayed_sources(self.recipe, self.replay)}
         return write_audit(
             ctx.out,
             self.recipe,

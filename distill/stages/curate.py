@@ -19,7 +19,7 @@ from distill.runs.facts import (
     VerifyFacts,
 )
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import ADDED_ROWS
+from distill.runs.tables import ADDED_ROWS, REPLAY
 from licensing.errors import Refused
 from licensing.files import json_line, read_json, read_rows, write_rows
 from publish.facts import WaterfallStep

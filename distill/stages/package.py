@@ -23,7 +23,7 @@ class Package(ReleaseStages, Stage[PackageFacts]):
 
     version = 3
     not_keyed = frozenset()
-    keyed_if_set = frozenset({"logits", "selected", "student_samples", "first_trained", "first_weights"})
+    keyed_if_set = frozenset({"logits", "replay", "selected", "student_samples", "first_trained", "first_weights"})
 
     recipe: Recipe
     card_sections_content: str | None

@@ -306,7 +306,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             weights=weights,
             judged=verdicts if verify.judge is not None else None,
             rewritten=data if rewriter is not None else None,
-            replay=replay if recipe.replay is not None and recipe.replay.prompts is not None else None,
+            replay=replay,
         )
     )
     decide(recipe.release.require, scores.facts.as_json()).raise_if_no_go("no release is built")
@@ -326,6 +326,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             trained=trained,
             logits=logits,
             on_policy=on_policy,
+            replay=replay,
             selected=checkpoint,
             weights=weights,
             scores=scores,

@@ -13,6 +13,7 @@ from distill.models.folder import MODEL
 from distill.runs.artefact import Artefact
 from distill.runs.facts import PrepareFacts, ReplayFacts
 from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import REPLAY
 from licensing.errors import Refused
 from licensing.files import json_line, write_rows
 from synth.persona.replay import REPLAY, ReplayConfig

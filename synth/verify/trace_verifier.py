@@ -34,7 +34,8 @@ class TraceVerifier(Closing):
     failed is not verified: its verdict is `error` with the reason of the request.
 
     ``background``: verifying must not slow down what else runs on this machine, and nobody waits for it. Its processes
-    have a low priority, and the verdicts `timeout` and `error`, which a busy machine may cause, are not stored.
+    have a low priority, and the verdicts `timeout` and `error`, which a busy machine may cause, are provisional: no
+    background verifier computes them again, and one that is waited for does once, whose verdict is final.
     """
 
     def __init__(self, config: VerifyConfig, store: Path, *, background: bool = False) -> None:
@@ -75,7 +76,7 @@ class TraceVerifier(Closing):
         except DistillError as error:
             outcome.set_exception(error)
             return outcome
-        verdict = self._store.find(request_id, basis)
+        verdict = self._store.find(request_id, basis, provisional=self._background)
         if verdict is not None:
             self.reused += 1
             outcome.set_result(verdict)
@@ -107,9 +108,8 @@ class TraceVerifier(Closing):
     def _add(self, request_id: str, basis: str, kind: str, outcome: Future[Verdict], future: Future[Verdict]) -> None:
         try:
             verdict = future.result()
-            verdict = replace(verdict, extracted=stored_extracted(kind, verdict.extracted))
-            if verdict.verdict in JUDGED or not self._background:
-                self._store.add(request_id, basis, verdict)
+            provisional = self._background and verdict.verdict not in JUDGED
+            self._store.add(request_id, basis, verdict, provisional=provisional)
         except BaseException as error:  # raised by whoever waits for the verdict
             outcome.set_exception(error)
         else:

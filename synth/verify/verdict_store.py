@@ -2,6 +2,9 @@
 
     <store>/verdicts.jsonl    {"request_id", "basis", "verdict", "score", "extracted", "reason", "isolation"}
 
+and ``"provisional": true`` where a busy machine may have caused the verdict: ``find`` gives it only to those who take
+one, and a later row of the same sample replaces it.
+
 A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it
 (``VerdictBasis``). So what was
 verified while sampling, or before a kill, is not verified again, and a changed gold answer or rule is.
@@ -91,26 +94,34 @@ class VerdictStore(Closing):
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def find(self, request_id: str, basis: str) -> Verdict | None:
-        """The verdict of a sample, or None where it was never computed. Its ``seconds`` are not stored."""
+    def find(self, request_id: str, basis: str, *, provisional: bool = False) -> Verdict | None:
+        """The verdict of a sample, or None where it was never computed; ``provisional``: also one that is. Its
+        ``seconds`` are not stored."""
         with self._lock:
             number = self._index.find(_key(request_id, basis))
         if number is None:
             return None
         row = json.loads(self._log.line(self._offsets[number]))
+        if row.get("provisional") and not provisional:
+            return None
         return Verdict(row["verdict"], row["score"], row["extracted"], row["reason"], isolation=row.get("isolation"))
 
-    def add(self, request_id: str, basis: str, verdict: Verdict) -> None:
+    def add(self, request_id: str, basis: str, verdict: Verdict, *, provisional: bool = False) -> None:
         """Commit a verdict."""
         row = {"request_id": request_id, "basis": basis, **vars(verdict)}
         del row["seconds"]
+        if provisional:
+            row["provisional"] = True
         with self._lock:
             self._enter(_key(request_id, basis), self._log.append(json_line(row)))
             self.computed += 1
 
     def _enter(self, key: bytes, offset: int) -> None:
-        if self._index.add(key) == len(self._offsets):
+        number = self._index.add(key)
+        if number == len(self._offsets):
             self._offsets.append(offset)
+        else:
+            self._offsets[number] = offset
 
 
 def _key(request_id: str, basis: str) -> bytes:

@@ -14,6 +14,7 @@ from distill.evaluate.suites.suite import find_suites
 from distill.models.random_model import write_random_base
 from distill.runs.artefact import Artefact
 from distill.runs.stage import StageContext
+from distill.runs.tables import REPLAY
 from distill.stages.replay import Replay
 from licensing.errors import Refused
 from licensing.files import read_rows, write_rows

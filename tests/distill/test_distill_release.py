@@ -38,10 +38,9 @@ from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
 from distill.runs.facts import LogitsFacts, OnPolicyFacts, PrepareFacts, ReplayFacts, RouteFacts, SandboxFacts
-from distill.runs.keys import base_content, pinned_teacher
+from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
-from distill.runs.stage import StageContext
-from distill.stages.audit import Audit
+from distill.runs.tables import REPLAY
 from distill.stages.pipeline import run
 from licensing.audit import audit
 from licensing.errors import InputError, Refused
@@ -381,11 +380,21 @@ def test_data_sets_of_imported_traces_and_replayed_prompts_are_tagged_and_linked
         tmp_path, "prompts=null", f"sample={traces}", f"replay={replay}", f"teacher={offline}",
         "evaluate.teacher=false",
     )  # fmt: skip
-    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe), model="acme/teacher")
+    replayed = artefact(tmp_path, "replay", ReplayFacts(rows_in=1, rows_out=1, tokens=9, left_out={}, rows_digest="d"))
+    write_rows(replayed.path / REPLAY, [{"source": "acme/chat", "license": "mit"}])
+    stages = dataclasses.replace(finished_stages(tmp_path, recipe), replay=replayed)
+    release = package(tmp_path, recipe, stages, model="acme/teacher")
     card = release / "README.md"
     assert front_matter(card)["datasets"] == ["open-r1/OpenR1-Math", "acme/chat"]
     for dataset in ("open-r1/OpenR1-Math", "acme/chat"):
         assert f"(https://huggingface.co/datasets/{dataset})" in card.read_text()
+
+
+def test_a_local_copy_that_a_preset_reads_is_tagged_as_the_presets_data_set(tmp_path: Path) -> None:
+    copy = json.dumps({"kind": "jsonl", "preset": "gsm8k", "path": str(tmp_path / "private" / "sums.jsonl")})
+    recipe = private_recipe(tmp_path, f"prompts={copy}")
+    meta = front_matter(package(tmp_path, recipe, finished_stages(tmp_path, recipe)) / "README.md")
+    assert meta["datasets"] == ["openai/gsm8k"]
 
 
 @pytest.mark.slow

@@ -179,11 +179,21 @@ def test_of_a_fixed_policy_nothing_is_verified_that_has_no_gold_answer_or_no_ans
     assert grader.count.keys() <= {"p0", "p1", "p2"}
 
 
-def test_a_verdict_that_a_busy_machine_may_cause_is_left_to_stage_verify(tmp_path: Path) -> None:
+def test_a_verdict_that_a_busy_machine_may_cause_is_computed_once_more_by_stage_verify_and_then_never(
+    tmp_path: Path,
+) -> None:
     sample = {"request_id": "a", "text": "2", "finish_reason": "stop", "error": None}
-    for background in (True, False):
-        store = tmp_path / str(background)
-        with TraceVerifier(VerifyConfig(workers=1), store, background=background) as verifier:
-            verdict = verifier.submit({"kind": "unknown"}, sample, "<think>", "</think>").result()
-        assert verdict.verdict == "error"
-        assert (store / VERDICT_LOG).read_bytes().count(b"\n") == (not background)
+
+    def verified(background: bool) -> tuple[int, int]:
+        with TraceVerifier(VerifyConfig(workers=1), tmp_path, background=background) as verifier:
+            assert verifier.submit({"kind": "unknown"}, sample, "<think>", "</think>").result().verdict == "error"
+        return verifier.verified, verifier.reused
+
+    sampled, resumed = verified(background=True), verified(background=True)
+    assert (sampled, resumed) == ((1, 0), (0, 1))
+    stage, again = verified(background=False), verified(background=False)
+    assert (stage, again) == ((1, 0), (0, 1))
+    assert verified(background=True) == (0, 1), "the final verdict replaces the provisional one"
+    first, last = (json.loads(line) for line in (tmp_path / VERDICT_LOG).read_bytes().splitlines())
+    assert first.pop("provisional")
+    assert first == last
