@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from licensing.closing import Closing
-from synth.reasoning import THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
+from synth.reasoning import BROKEN, THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
 from synth.sampling.append_log import KeyIndex, key_of
 from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.sampling.store import SampleStore

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from distill.runs.tables import REPLAY
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declaration, Input, Lineage, Role, load_lineage
-from synth.persona.replay import REPLAY
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.mapping import Column, Condition, Constant
 from synth.sampling.samples_table import PROBLEMS
@@ -120,15 +118,6 @@ def _is_of_texts(condition: Condition, column: Column) -> bool:
     texts = (*(condition.any_of or ()), *condition.none_of)
     changed = column.parse or column.pattern or column.replace
     return not changed and all(isinstance(text, str) for text in texts)
-
-
-def trained_sources(recipe: Recipe, samples: Path, replay: Path | None) -> Sources:
-    """The sources of the problems that were sampled and of the prompts that the base answered for replayed rows, from
-    the folders of these stages. The prompts that ship with distill are none: they are under its own license."""
-    rows = read_rows(samples / PROBLEMS)
-    if replay is not None and recipe.replay is not None and recipe.replay.prompts is not None:
-        rows = itertools.chain(rows, read_rows(replay / REPLAY))
-    return count_sources(rows)
 
 
 def count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:

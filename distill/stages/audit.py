@@ -10,6 +10,8 @@ from distill.release.lineage import count_sources, replayed_sources
 from distill.runs.artefact import Artefact
 from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, ReplayFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
+from licensing.files import read_rows
+from synth.sampling.samples_table import PROBLEMS
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from licensing.files import json_line, read_json, read_rows, write_rows
 from publish.facts import WaterfallStep
 from synth.curate.config import CurateConfig
 from synth.persona.config import PersonaConfig
-from synth.persona.replay import REPLAY
 from synth.teachers.build import slow_imports, take_accelerator
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig

@@ -16,7 +16,7 @@ from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import REPLAY
 from licensing.errors import Refused
 from licensing.files import json_line, write_rows
-from synth.persona.replay import REPLAY, ReplayConfig
+from synth.persona.replay import ReplayConfig
 from synth.problems.config import PromptsConfig
 from synth.problems.problem import Prompt
 from synth.teachers.build import slow_imports

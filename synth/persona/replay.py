@@ -15,9 +15,6 @@ from synth.problems.config import PromptsConfig
 from synth.problems.problem import Prompt
 from synth.section import Section
 
-REPLAY = "replay.jsonl"
-"""The rows, in the folder of the stage."""
-
 
 class ReplayConfig(Section):
     """The base answers greedily, under its own template; answers that end by themselves become rows of kind `open`."""

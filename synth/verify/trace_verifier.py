@@ -108,6 +108,7 @@ class TraceVerifier(Closing):
     def _add(self, request_id: str, basis: str, kind: str, outcome: Future[Verdict], future: Future[Verdict]) -> None:
         try:
             verdict = future.result()
+            verdict = replace(verdict, extracted=stored_extracted(kind, verdict.extracted))
             provisional = self._background and verdict.verdict not in JUDGED
             self._store.add(request_id, basis, verdict, provisional=provisional)
         except BaseException as error:  # raised by whoever waits for the verdict

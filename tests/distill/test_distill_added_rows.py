@@ -22,7 +22,7 @@ from publish.chat_template import add_persona
 from synth.decontaminate import Finder, Item
 from synth.persona.config import PersonaConfig
 from synth.persona.probes import probes, resembling
-from synth.persona.replay import REPLAY, ReplayConfig, general_prompts
+from synth.persona.replay import ReplayConfig, general_prompts
 from synth.problems.config import JsonlPrompts
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -28,21 +28,18 @@ from distill.release.facts import release_facts
 from distill.release.lineage import (
     base_revision,
     lineage_of,
-    planned_lineage,
     request_dates,
     run_lineage,
-    trained_sources,
 )
 from distill.release.package import check_release_texts
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
 from distill.runs.facts import LogitsFacts, OnPolicyFacts, PrepareFacts, ReplayFacts, RouteFacts, SandboxFacts
-from distill.runs.keys import base_content, fingerprint, pinned_teacher
+from distill.runs.keys import base_content, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
 from distill.runs.tables import REPLAY
 from distill.stages.pipeline import run
-from licensing.audit import audit
 from licensing.errors import InputError, Refused
 from licensing.files import write_rows
 from licensing.license_texts import license_text
@@ -50,7 +47,6 @@ from licensing.lineage import load_lineage
 from publish.cards.eu_summary import eu_summary
 from publish.evaluation import read_items
 from publish.provenance import read_predicate
-from synth.persona.replay import REPLAY
 from synth.problems.problem import Prompt
 
 
@@ -679,34 +675,6 @@ def test_the_draft_for_the_ai_act_names_sources_and_generators_and_claims_no_pro
     assert "- served-model: license mit" in text
     plain = private_recipe(tmp_path)
     assert not (package(tmp_path, plain, finished_stages(tmp_path, plain), "plain") / "eu_summary.md").exists()
-
-
-def test_prompts_that_the_base_answered_for_training_are_an_input_of_the_model_as_problems_are(tmp_path: Path) -> None:
-    prompts = tmp_path / "private" / "chat.jsonl"
-    replay = f"replay={{rows: 2, prompts: {{kind: jsonl, path: {prompts}, source: chats}}}}"
-    recipe = private_recipe(tmp_path, replay)
-    write_rows(prompts, [{"id": "c", "prompt": "Hi!", "kind": "open", "license": "cc-by-nc-4.0"}])
-    planned = planned_lineage(recipe)
-    assert ("chats", "data", "cc-by-nc-4.0") in [(one.id, one.role, one.licence) for one in planned.inputs]
-    assert "chats" in {finding.input for finding in audit(planned).findings}
-
-    stages = finished_stages(tmp_path, recipe)  # audited before any prompt was answered
-    facts = ReplayFacts(rows_in=1, rows_out=1, tokens=1, left_out={}, rows_digest="d")
-    answered = artefact(tmp_path, "replay", facts)
-    write_rows(answered.path / REPLAY, [{"source": "chats", "license": "cc-by-nc-4.0"}])
-    parts = (stages.prepared, stages.samples, stages.weights, None, None)
-    out = tmp_path / "audited"
-    out.mkdir()
-    context = StageContext(out, tmp_path, tmp_path, tmp_path, lambda done, total=None, note="": None)
-    named = []
-    for stage in (Audit(recipe, None, [], *parts), Audit(recipe, None, [], *parts, replay=answered)):
-        stage.run(context)
-        named.append([(one.id, one.licence) for one in load_lineage(out / "lineage.yaml").inputs if one.role == "data"])
-    assert named == [[("sums", "mit")], [("chats", "cc-by-nc-4.0"), ("sums", "mit")]]
-    for license in ("mit", None):  # the prompts that ship with distill are no input
-        plain = private_recipe(tmp_path, "replay={rows: 2}")
-        write_rows(answered.path / REPLAY, [{"source": "general prompts", "license": license}])
-        assert trained_sources(plain, stages.samples.path, answered.path) == {("sums", "mit"): 4}
 
 
 def test_the_model_card_counts_the_persona_rows_that_were_trained_on(tmp_path: Path) -> None:
