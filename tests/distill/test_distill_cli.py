@@ -22,7 +22,12 @@ from sums import SUMS
 from distill import __version__
 from distill.cli.progress import StageProgress, TransferProgress
 from distill.config.loader import load_recipe
+from distill.runs.artefact import Artefact
+from distill.runs.stage import Stage
+from distill.runs.store import Run
+from distill.stages import pipeline
 from distill.stages.pipeline import STAGES, stages_of
+from licensing.errors import InputError
 from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -187,6 +192,58 @@ def test_each_section_that_adds_stages_is_known() -> None:
     assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"logits", "on_policy"}
     fewer = stages_of(load_recipe(SMOKE, [*changes, "curate.control_arm=false"]))
     assert [stage for stage in fewer if "control" in stage] == []
+
+
+REPLAY = ("replay={prompts: {kind: jsonl, path: PROMPTS, source: mine, license: mit}}",)
+LOGPROBS = ("teacher={kind: vllm, model: models/a, license: mit, name: me/a}", "sample.logprobs=8")
+ON_POLICY = (
+    "train={stages: [sft, on_policy], on_policy: {teacher: {model: models/a, license: mit, name: me/a}}}",
+    "curate.control_arm=false", "student.max_length=1024",
+)  # fmt: skip
+DATA = ["prepare", "sample", "verify", "label", "curate"]
+ROUND = [*DATA, "train", "export", "sample_2", "verify_2", "label_2", "curate_2", "train_2"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "stages"),
+    [
+        ("replay", REPLAY, [*DATA[:-1], "replay"]),
+        ("curate", REPLAY, [*DATA[:-1], "replay", "curate"]),
+        ("logprobs", LOGPROBS, [*DATA, "logprobs"]),
+        ("select", ("train.select={problems: 4}",), [*DATA, "train", "select"]),
+        (
+            "select_control", ("train.select={problems: 4}",),
+            [*DATA, "train", "select", "export", "train_control", "select_control"],
+        ),
+        (
+            "logits", (*LOGPROBS, "train={stages: [sft, logits], logits: {}}", "curate.control_arm=false"),
+            [*DATA, "logprobs", "train", "logits"],
+        ),
+        ("on_policy", ON_POLICY, [*DATA, "train", "on_policy"]),
+        *((ROUND[at], ("train.rounds=2",), ROUND[: at + 1]) for at in range(ROUND.index("sample_2"), len(ROUND))),
+        ("export_2", ("train.rounds=2",), [*ROUND, "export_2"]),
+    ],
+)  # fmt: skip
+def test_a_stage_that_a_section_adds_can_be_the_last_one_and_only_those_before_it_are_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, settings: tuple[str, ...], stages: list[str]
+) -> None:
+    """The stages do no work here: their order is the pipeline's, and where it ends the run directory's."""
+    executed: list[str] = []
+
+    def execute(run: Run, stage: Stage[Any], folder: Path) -> Artefact[Any]:
+        executed.append(stage.name)
+        facts = SimpleNamespace(rows_out=96, left_out={}, samples=96)
+        return Artefact(stage.name, stage.key, folder, stage.key, {}, facts)
+
+    monkeypatch.setattr(Run, "_execute", execute)
+    monkeypatch.setattr(pipeline, "_require_fit", lambda *arguments: None)
+    prompts = problems(tmp_path, problem(1))
+    recipe = load_recipe(SMOKE, [one.replace("PROMPTS", str(prompts)) for one in settings])
+    with pytest.raises(InputError, match="stage prepare is not finished"):
+        pipeline.run(recipe, tmp_path / "runs", only=stage)
+    assert executed == []
+    assert pipeline.run(recipe, tmp_path / "runs", until=stage).stage == stage
+    assert executed == stages
 
 
 @pytest.mark.slow

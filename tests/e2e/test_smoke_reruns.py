@@ -15,6 +15,7 @@ from smoke import (
     STAGES,
     copy_of,
     distill,
+    events,
     executed,
     last_event,
     ledger,
@@ -222,6 +223,47 @@ def test_a_stage_process_that_is_killed_ends_the_run_with_its_name_and_the_next_
     assert "the process of stage train was killed by signal 9" in said
     run_smoke(copied, "--until", "train")
     assert executed(copied) == ["train"]
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_with_a_smaller_micro_batch(copied: Path) -> None:
+    """What the hint of an error about memory asks for."""
+    longer = ("--set", "student.num_train_epochs=8", "--only", "train")  # so that it is killed before its end
+    command = [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(copied), *longer]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = the_run(copied)
+    until(lambda: list(run.glob("scratch/train-*/checkpoint-*/complete.json")), "the first checkpoint", 600)
+    os.kill(next(event["pid"] for event in events(copied) if event["event"] == "process"), signal.SIGKILL)
+    assert process.wait(600) == 3
+    metrics = run / "logs" / "train.metrics.jsonl"
+    first_step = metrics.read_text().splitlines()[0]
+    run_smoke(copied, *longer, "--set", "student.micro_batch_size=1")
+    assert executed(copied) == ["train"]
+    assert metrics.read_text().splitlines()[0] == first_step, "its seconds, too: it was not taken again"
+
+
+def test_a_changed_license_of_the_bases_folder_ships_with_the_next_run(alone: Path, tmp_path: Path) -> None:
+    (model,) = the_run(alone).glob("stages/prepare/*/model")
+    base, runs = tmp_path / "base", tmp_path / "runs"
+    shutil.copytree(model, base)
+    settings = ("--set", f"student.base={base}", "--set", "student.license=mit", "--set", "student.name=acme/base")
+    for text, stages in (("The first terms.\n", list(STAGES)), ("Other terms.\n", ["audit", "package"])):
+        (base / "LICENSE").write_text(text)
+        release = Path(run_smoke(runs, *settings)["release"])
+        assert executed(runs) == stages
+        assert (release / "LICENSES" / "LICENSE-mit.txt").read_text() == text
+
+
+def test_a_torn_last_line_of_the_ledger_hinders_neither_show_nor_the_next_run(copied: Path) -> None:
+    log = the_run(copied) / "ledger.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-20])
+    assert distill("show", copied).code == 0
+    run_smoke(copied)
+    added = log.read_bytes()[len(whole) - 20 :].decode().splitlines()
+    assert added[0] == "", "the torn line ends before the first event"
+    newest_events = [json.loads(line) for line in added[1:]]
+    assert [event["event"] for event in newest_events] == ["run", *["reused"] * len(STAGES)]
+    assert distill("show", copied, "--verify").code == 0
 
 
 def records(folder: Path) -> dict[tuple[str, str], float]:
