@@ -230,6 +230,16 @@ def test_a_server_that_dies_is_started_again_and_no_request_pays_for_it(
     assert not children()
 
 
+def test_a_server_of_our_own_on_another_system_than_linux_is_refused_with_what_to_do(
+    program_server: Callable[..., Teacher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(MissingDependency, match="needs Linux") as caught:
+        program_server("")
+    assert caught.value.where == "teacher.kind"
+    assert "vllm serve" in (caught.value.hint or "")
+
+
 @pytest.mark.slow
 def test_a_server_whose_port_another_process_has_taken_gets_another_and_the_other_no_request(
     program_server: Callable[..., Teacher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
