@@ -62,7 +62,8 @@ class Tokens:
 
         Raises:
             RowRefused: No answer; a think block that is open, doubled, or cannot follow the generation prompt; a
-                control token spelt out in a message; a conversation that the template refuses.
+                control token or, in the trace, a tag of the template's think block spelt out; a conversation that the
+                template refuses.
         """
         if not messages or messages[-1].get("role") != "assistant":
             raise RowRefused("the row does not end with an assistant message")
@@ -78,6 +79,9 @@ class Tokens:
             raise RowRefused(f"the think block is broken: {reasoning.reason}")
         if not reasoning.answer.strip():
             raise RowRefused("nothing follows the think block")
+        for tag in filter(None, self.turn.tags):
+            if tag in reasoning.answer or tag in (reasoning.thinking or ""):
+                raise RowRefused(f"the trace spells out {tag}, a tag of the student's think block")
         if reasoning.thinking is not None and self.turn.opening is None:
             raise RowRefused(CLOSED_BY_PROMPT, by_template=True)
         try:

@@ -160,8 +160,9 @@ class TransformersEngine(Teacher):
         except torch.OutOfMemoryError as error:
             raise MissingDependency(
                 f"the accelerator's memory does not hold {len(batch)} requests of {width} + {new_tokens} tokens",
-                where="teacher.batch_size",
-                hint=f"set teacher.batch_size below {self._config.batch_size}",
+                where=f"model {self.model}",
+                hint="lower max_new_tokens or batch_size (it is "
+                f"{self._config.batch_size}): evaluate.batch_size for a student, else that of the model's own section",
             ) from error
         return [self._completion(q, row[width:].tolist()) for q, row in zip(batch, generated, strict=True)]
 

@@ -5,8 +5,8 @@ engine must not be a crash of the run. Linux only.
 
 **Restarts.** The server starts with the first request and has ``start_timeout_s`` until ``/health`` answers. Where its
 process dies, or answers neither a request nor ``/health``, it is restarted, at most ``max_restarts`` times in a run,
-and the requests in flight are sent again. It runs under ``process_supervisor.py``: none of its processes is left when
-the run ends, not even after a SIGKILL.
+and the requests in flight are sent again. Where another process takes its port first, it gets another one. It runs
+under ``process_supervisor.py``: none of its processes is left when the run ends, not even after a SIGKILL.
 
 **Key.** Each server has a random API key, passed in its environment: other users of the machine see the port, and every
 process's arguments.
@@ -26,6 +26,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from licensing.errors import DistillError, InputError, MissingDependency
 from synth.teachers.config import VllmServerTeacher
@@ -166,15 +169,17 @@ class _Server(EndpointProvider):
                 hint="read that log; the same command resumes (teacher.max_restarts allows more)",
             )
         self._generation += 1
-        port = free_port(_HOST)
-        address = f"http://{_HOST}:{port}"
         # Each generation has another seed: where requests have none, the same one would give the same samples again.
         seed = (request.seed + self._generation - 1) & 0x7FFFFFFF
-        self._launch(arguments(self._config, port, seed, request.logprobs))
         deadline = time.monotonic() + self._config.start_timeout_s
         try:
-            while not await asyncio.to_thread(_is_healthy, address):
+            port = self._launch(seed, request.logprobs)
+            while not (self._listens(port) and await asyncio.to_thread(_is_healthy, _address(port))):
                 if not self._is_running():
+                    if not await asyncio.to_thread(_is_free, port) and time.monotonic() < deadline:
+                        self._stop()  # another process was faster to take the port
+                        port = self._launch(seed, request.logprobs)
+                        continue
                     raise InputError(
                         f"vLLM's server does not start: {self._end_of_log()}",
                         where=str(self._log),
@@ -190,8 +195,8 @@ class _Server(EndpointProvider):
         except BaseException:
             self._stop()
             raise
-        version = await asyncio.to_thread(_version, address)
-        return Endpoint(f"{address}/v1", self._key, self._generation, self._engine_info(version))
+        version = await asyncio.to_thread(_version, _address(port))
+        return Endpoint(f"{_address(port)}/v1", self._key, self._generation, self._engine_info(version))
 
     def _engine_info(self, version: str | None) -> dict[str, Any]:
         config = self._config
@@ -205,7 +210,10 @@ class _Server(EndpointProvider):
             "config": fields | config.engine_args,
         }
 
-    def _launch(self, command: list[str]) -> None:
+    def _launch(self, seed: int, logprobs: int | None) -> int:
+        """Start it; returns its port, which another process may take before it does."""
+        port = free_port(_HOST)
+        command = arguments(self._config, port, seed, logprobs)
         environment = os.environ | {"VLLM_API_KEY": self._key}
         environment.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports from this tool or its parts
         if self._on_cpu:
@@ -223,6 +231,18 @@ class _Server(EndpointProvider):
                 env=environment,
                 start_new_session=True,  # Ctrl-C at the terminal interrupts the run, which then ends the server
             )
+        return port
+
+    def _listens(self, port: int) -> bool:
+        """Whether it is our server, and not another of this machine, that has the port."""
+        assert self._process is not None
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    for one in process.net_connections("tcp"):
+                        if one.status == psutil.CONN_LISTEN and one.laddr.port == port:
+                            return True
+        return False
 
     def _is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -250,6 +270,16 @@ class _Server(EndpointProvider):
             last = [line for line in lines if line][-_LOG_LINES:]
             return " | ".join(last)[-1500:] or "none"
         return "none"
+
+
+def _address(port: int) -> str:
+    return f"http://{_HOST}:{port}"
+
+
+def _is_free(port: int) -> bool:
+    """Whether nothing listens on a port of this machine."""
+    with socket.socket() as one:
+        return one.connect_ex((_HOST, port)) != 0
 
 
 def _is_healthy(address: str) -> bool:

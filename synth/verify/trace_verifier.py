@@ -118,15 +118,12 @@ class TraceVerifier(Closing):
 
 
 def _grade(verdict: Verdict, finish_reason: str, formatted: bool) -> Grade:
-    if verdict.verdict is None:  # kind open: that it is finished is all that can be asked of it
-        finished = finish_reason == "stop"
-        return Grade(
-            judged=finish_reason != "error", correct=finished and formatted, matches_gold=finished, answer=None
-        )
-    matches_gold = verdict.verdict == "correct" and finish_reason == "stop"
+    # Of kind open, that it is finished is all that can be asked of it.
+    name = verdict.verdict or ("correct" if finish_reason == "stop" else "wrong")
+    matches_gold = name == "correct" and finish_reason == "stop"
     return Grade(
-        judged=judged(verdict.verdict, finish_reason),
+        judged=judged(name, finish_reason),
         correct=matches_gold and formatted,
         matches_gold=matches_gold,
-        answer=verdict.extracted if verdict.verdict == "wrong" else None,
+        answer=verdict.extracted if name == "wrong" else None,
     )

@@ -10,23 +10,28 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from report_runs import make_run, trace
 from rich.console import Console
 from sums import SUMS
 
 from distill import __version__
+from distill.cli.app import app
 from distill.cli.progress import StageProgress, TransferProgress
 from distill.config.loader import load_recipe
 from distill.runs.artefact import Artefact
+from distill.runs.process import BOOT
 from distill.runs.stage import Stage
 from distill.runs.store import Run
 from distill.stages import pipeline
 from distill.stages.pipeline import STAGES, stages_of
+from distill.stages.sample import Sample
 from licensing.errors import InputError
 from synth.verify.config import VerifyConfig
 
@@ -54,7 +59,17 @@ def with_problems(path: Path, *more: str) -> list[str]:
             for item in ("--set", name)]  # fmt: skip
 
 
-COMMANDS = ("check", "run", "show", "report", "verify", "decontaminate", "audit", "licences", "recipes")
+def commands() -> list[tuple[str, ...]]:
+    """Every command by its words, as in ("samples", "merge")."""
+
+    def below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        groups = getattr(command, "commands", None)
+        if groups is None:
+            yield words
+        for name, sub in (groups or {}).items():
+            yield from below(sub, (*words, name))
+
+    return list(below(typer.main.get_command(app), ()))
 
 
 @pytest.mark.slow
@@ -62,11 +77,52 @@ def test_help_names_every_command_and_each_has_its_own(distill) -> None:
     answer = distill("--help")
     assert answer.code == 0
     assert distill().out == answer.out
-    for command in COMMANDS:
-        assert f"  {command} " in answer.out
-        page = distill(command, "--help")
+    for words in commands():
+        assert f"  {words[0]} " in answer.out
+        page = distill(*words, "--help")
         assert page.code == 0
-        assert "--json" in page.out
+        assert "--json" in page.out, words
+
+
+BAD_INPUTS: dict[tuple[str, ...], list[object]] = {
+    ("check",): ["none.yaml"],
+    ("pair",): ["nowhere", "nowhere"],
+    ("preview",): ["none.yaml"],
+    ("run",): ["none.yaml"],
+    ("show",): ["nowhere"],
+    ("report",): ["nowhere"],
+    ("verify",): ["absent.jsonl", "-o", "out.jsonl"],
+    ("decontaminate",): ["absent.jsonl", "--against", "absent.jsonl", "-o", "out.jsonl"],
+    ("merge",): ["nowhere", "nowhere", "out"],
+    ("push",): ["nowhere", "--to", "me/x"],
+    ("audit",): ["no-such-target"],
+    ("licences",): ["no-such"],
+    ("sign",): ["nowhere"],
+    ("confirm",): ["nowhere"],
+    ("recipes",): ["--folder", "nowhere"],
+    ("eval",): ["nowhere"],
+    ("persona", "apply"): ["nowhere", "--persona", "none.yaml"],
+    ("persona", "remove"): ["nowhere"],
+    ("persona", "probe"): ["nowhere"],
+    ("samples", "merge"): ["out", "nowhere"],
+}
+
+
+def test_the_bad_inputs_below_are_of_every_command() -> None:
+    assert sorted(BAD_INPUTS) == sorted(commands())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", BAD_INPUTS, ids=" ".join)
+def test_with_json_a_bad_input_of_any_command_is_one_error_on_stdout_and_exit_code_2(
+    distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = distill(*words, *BAD_INPUTS[words], "--json")
+    assert set(answer.json) == {"error"}
+    assert answer.json["error"]["exit_code"] == answer.code == 2
+    assert answer.json["error"]["what"] in answer.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_version_is_that_of_the_package(distill) -> None:
@@ -637,6 +693,24 @@ def test_a_bug_of_ours_exits_with_70_its_traceback_and_the_request_to_report_it(
     assert "please report it" in done.stderr
     done = broken(tmp_path, "--json")
     assert done.returncode == json.loads(done.stdout)["error"]["exit_code"] == 70
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [("1 / 0", 70, "ZeroDivisionError"), ("os.kill(os.getpid(), 9)", 3, "was killed by signal 9")],
+)
+def test_a_bug_in_a_stages_process_exits_with_70_and_a_killed_one_with_3(
+    distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, code: int, said: str
+) -> None:
+    monkeypatch.setattr(Sample, "takes_accelerator", True)  # so that it has a process of its own
+    program = f"import os; from distill.stages.sample import Sample; Sample.run = lambda *_: {fault}; main()"
+    monkeypatch.setattr("distill.runs.process.BOOT", BOOT.removesuffix("main()") + program)
+    answer = distill("run", SMOKE, "--runs", tmp_path, "--until", "sample", *SUMMING, "--json")
+    error = answer.json["error"]
+    assert answer.code == error["exit_code"] == code
+    assert said in error["what"]
+    assert ("report it" in error["hint"]) is (code == 70)
 
 
 @pytest.mark.slow

@@ -200,3 +200,16 @@ def test_an_answer_that_merges_with_the_generation_prompt_is_refused(student: St
     assert render_row(merging, row("no")).input_ids[-1] == TURN_END
     with pytest.raises(RowRefused, match="merge"):
         render_row(merging, row("yes"))
+
+
+def test_a_trace_that_spells_out_a_tag_of_the_students_own_think_block_is_refused(student: Student) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}"
+        "[T]{{ m.reasoning_content }}[/T]{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokens = Tokens(read_base(student.folder, template))
+    assert tokens.texts(row("<think>hm</think>2"))[1] == "[T]hm[/T]2<|im_end|>"
+    for text in ("<think>hm</think>2 [T]", "<think>so [/T] hm</think>2", "2[/T]"):
+        with pytest.raises(RowRefused, match="a tag of the student's think block"):
+            tokens.texts(row(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from distill.runs.artefact import Artefact, read_artefact
 from distill.runs.facts import AuditFacts, CurateFacts, Facts, TrainFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from distill.runs.store import LastStage, Run, current_artefacts, verify_run
+from distill.train.rows import usable_cores
 from licensing.errors import InputError
 from synth.section import Operational, Section
+from synth.teachers.vllm_engine_args import cores_of_ranks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -323,3 +326,9 @@ def test_facts_of_a_manifest_are_read_and_written_as_they_stand_there(
     facts: type[Facts], recorded: dict[str, Any]
 ) -> None:
     assert json.dumps(facts.model_validate(recorded).as_json()) == json.dumps(recorded)
+
+
+def test_a_system_without_affinity_counts_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert (usable_cores(), cores_of_ranks(1)) == (3, "0,1,2")

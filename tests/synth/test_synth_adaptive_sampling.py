@@ -530,3 +530,10 @@ def test_killed_forty_times_at_random_runs_end_with_the_samples_of_runs_left_alo
 
 def verdict_lines(folder: Path) -> list[bytes]:
     return (folder / "store" / "verdicts.jsonl").read_bytes().splitlines()
+
+
+@pytest.mark.parametrize(("money", "limit"), [(2, "tokens"), (0.95, "money")])
+def test_of_two_limits_the_nearer_is_named_as_the_one_that_refuses(money: float, limit: str) -> None:
+    budget = BudgetTracker(BudgetConfig(tokens=1000, money=money, price_per_million_tokens=1000))
+    budget.count(900, 0)
+    assert budget.refusing_limit() == limit

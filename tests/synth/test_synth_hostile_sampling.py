@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hostile_endpoint import Act, Call, Endpoint, event, serving, usage
 from sample_runs import draw, problems, rows_of, stored
+from waiting import until
 
 from licensing.errors import InputError, MissingDependency, Refused
 from synth.sampling.budget import BudgetTracker
@@ -22,6 +23,7 @@ from synth.sampling.config import BudgetConfig, TeacherSampling
 from synth.sampling.selection import SampleSummary
 from synth.teachers.build import build_teacher
 from synth.teachers.config import OpenAITeacher
+from synth.teachers.openai import OpenAIEngine
 
 pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="openai is not installed")
 
@@ -155,12 +157,16 @@ def test_what_is_in_flight_when_a_run_ends_is_waited_for_and_kept(tmp_path: Path
         if call.question.startswith("3 "):
             call.refuse(402, "credit")
         else:
-            time.sleep(0.3)
+            until(lambda: engine.failure is not None, "the refusal to be read")
             call.answer()
 
     with serving(act) as endpoint:
+        teacher = OpenAITeacher(model="m", base_url=endpoint.url, license="mit", concurrency=8)
+        engine = build_teacher(teacher)
+        assert isinstance(engine, OpenAIEngine)
         with pytest.raises(MissingDependency, match="credit"):
-            drawn(tmp_path, endpoint, count=20, samples=1, concurrency=8)
+            draw(tmp_path, problems(20), TeacherSampling(num_samples=1), teacher, engine)
+        engine.close()
         assert len(endpoint.bodies) == 8, "nothing more is sent"
     assert [row["finish_reason"] for row in stored(tmp_path)] == ["stop"] * 7
 
@@ -410,7 +416,7 @@ def test_a_wrong_key_is_the_users_error_before_the_first_answer(tmp_path: Path) 
 @pytest.mark.slow
 def test_requests_are_spread_over_all_addresses_and_a_problems_samples_meet_at_one(tmp_path: Path) -> None:
     def act(call: Call) -> None:
-        time.sleep(0.01)
+        time.sleep(0.01)  # requests overlap, as at a real server
         call.answer()
 
     with serving(act) as one, serving(act) as two, serving(act) as three:
@@ -448,7 +454,7 @@ def test_a_server_that_comes_back_is_used_again(tmp_path: Path, monkeypatch: pyt
     failed: list[float] = []
 
     def act(call: Call) -> None:
-        time.sleep(0.02)
+        time.sleep(0.02)  # here and below: the run lasts longer than the address counts as down
         if len(failed) < 3:
             failed.append(time.monotonic())
             two.up = len(failed) == 3

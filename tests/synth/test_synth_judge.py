@@ -274,7 +274,7 @@ def test_a_kill_9_loses_no_answer_that_was_paid_for(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row(str(n))) + "\n" for n in range(100, 100 + count)))
 
     def slowly(call: Call) -> None:
-        time.sleep(0.05)
+        time.sleep(0.05)  # time for a kill between two answers; a kill at another moment loses none either
         says()(call)
 
     with serving(slowly) as endpoint:

@@ -399,6 +399,23 @@ def test_transformers_gives_raw_text_stop_reasons_and_exact_counts(tiny: Path) -
 
 
 @pytest.mark.slow
+def test_where_memory_ends_the_hint_names_the_fields_of_teacher_and_student(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import GenerationMixin
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(GenerationMixin, "generate", full)
+    with pytest.raises(MissingDependency, match="memory does not hold 1 requests") as caught:
+        drain(transformers_teacher(tiny), [request("r", problem("r"))])
+    assert caught.value.where == "model me/tiny", "the engine answers for teachers, judges and students"
+    assert "(it is 4): evaluate.batch_size for a student" in (caught.value.hint or "")
+
+
+@pytest.mark.slow
 def test_transformers_continues_a_cut_trace_from_its_own_tokens(tiny: Path) -> None:
     teacher = transformers_teacher(tiny)
     check_continues(teacher)

@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from command import Answer
 from cpu_time import growth
@@ -302,12 +303,17 @@ def test_a_runner_that_dies_is_replaced() -> None:
         assert box.run(square()).passed
 
 
+def descendants() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
 def test_a_closed_sandbox_ends_its_program_and_starts_nothing_again() -> None:
     box = open_sandbox()
     assert box.run(square()).passed  # a used one, which is replaced where it dies
     with ThreadPoolExecutor(1) as pool:
+        before = descendants()
         running = pool.submit(box.run, Job("script", 600.0, 512, code="while True: pass"))
-        time.sleep(0.5)
+        until(lambda: descendants() - before, "the program's process")
         box.interrupt()
         with pytest.raises(sandbox.SandboxDown, match="closed"):
             running.result(timeout=60)
@@ -323,8 +329,9 @@ def test_closing_a_verifier_ends_the_stdin_tests_of_a_row() -> None:
     with Verifier(VerifyConfig(workers=1, code=CodeConfig(timeout_s=30.0))) as one:
         row = {"kind": "code", "completion": program}
         assert one.submit({**row, "tests": tests[:1]}).result().verdict == "correct"  # the sandbox has started
+        before = descendants()
         future = one.submit({**row, "tests": tests})
-        time.sleep(2)
+        until(lambda: descendants() - before, "a program's process")
     with pytest.raises(CancelledError):
         future.result(timeout=0)
 
@@ -335,7 +342,7 @@ def test_a_row_with_many_stdin_tests_has_a_bound_of_its_own() -> None:
 
         def run(self, _: Job) -> Result:
             self.runs += 1
-            time.sleep(0.05)
+            time.sleep(0.05)  # longer than a test may take: what is bounded here is time
             return Result("correct", stdout="x", seconds=0.05)
 
     slow = Slow()

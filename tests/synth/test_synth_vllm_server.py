@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hostile_endpoint import Call, serving
 from tiny_moe import ANSWER, write_tiny_moe
 from waiting import gone, until
 
@@ -29,6 +30,7 @@ from synth.teachers.build import build_teacher
 from synth.teachers.config import OpenAITeacher, VllmServerTeacher
 from synth.teachers.openai import OpenAIEngine
 from synth.teachers.teacher import Completion, Request, Teacher
+from synth.teachers.vllm_engine_args import free_port
 
 SUPERVISOR = Path(module.__file__).with_name("process_supervisor.py")
 
@@ -225,6 +227,31 @@ def test_a_server_that_dies_is_started_again_and_no_request_pays_for_it(
     teacher.close()
     assert log.read_text().count("--- generation") == 3
     assert log.read_text().count("listening") == 3
+    assert not children()
+
+
+def test_a_server_of_our_own_on_another_system_than_linux_is_refused_with_what_to_do(
+    program_server: Callable[..., Teacher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(MissingDependency, match="needs Linux") as caught:
+        program_server("")
+    assert caught.value.where == "teacher.kind"
+    assert "vllm serve" in (caught.value.hint or "")
+
+
+@pytest.mark.slow
+def test_a_server_whose_port_another_process_has_taken_gets_another_and_the_other_no_request(
+    program_server: Callable[..., Teacher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Call.answer) as other:  # it answers at /health, too
+        ports = iter([other.server.server_address[1], other.server.server_address[1]])
+        monkeypatch.setattr(module, "free_port", lambda address: next(ports, None) or free_port(address))
+        teacher = program_server(SERVER.format(log=tmp_path / "logs" / "vllm-serve-me-tiny.log", deadly=0))
+        assert ask(teacher, [request("q")])["q"].text == "four"
+        assert teacher.engine == "vllm 9.9"
+        teacher.close()
+        assert other.bodies == []
     assert not children()
 
 

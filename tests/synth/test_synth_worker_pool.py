@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from waiting import gone, until
 
 from licensing.errors import InputError, MissingDependency
 from synth.worker_pool import CallFailed, CallTimeout, WorkerPool
@@ -31,13 +31,6 @@ def call(
 def workers(of: int | None = None) -> list[psutil.Process]:
     children = psutil.Process(of).children()
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +71,13 @@ def test_a_call_that_kills_a_used_process_is_tried_once_more_by_a_fresh_one(tmp_
     assert len(set(pids)) == 2
 
 
-def test_an_idle_process_that_dies_is_replaced() -> None:
+@pytest.mark.parametrize("noticed", [False, True])
+def test_an_idle_process_that_dies_is_replaced(noticed: bool) -> None:
+    """``noticed``: pebble has found it dead before the next call."""
     with WorkerPool(1, 1024) as pool:
         first = call(pool, "pid").result()
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE)
-        time.sleep(0.3)  # pebble sees it or not: either way the next call is answered
+        until(lambda: not psutil.pid_exists(first) if noticed else gone(first), "the end of the process")
         assert call(pool, "pid").result() not in (None, first)
 
 
@@ -150,13 +144,15 @@ def test_a_process_works_in_the_callers_folder(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_the_terminal_does_not_end_a_call() -> None:
+def test_ctrl_c_at_the_terminal_does_not_end_a_call(tmp_path: Path) -> None:
+    begun, end = tmp_path / "begun", tmp_path / "end"
     with WorkerPool(1, 1024) as pool:
         first = call(pool, "pid").result()
-        napping = call(pool, "nap", 1.0)
-        time.sleep(0.3)
+        running = call(pool, "wait_for_file", [str(begun), str(end)])
+        until(begun.exists, "the call to begin")
         os.kill(first, signal.SIGINT)
-        assert napping.result() == first, "not a fresh process either"
+        end.touch()
+        assert running.result() == first, "not a fresh process either"
 
 
 @pytest.mark.slow
@@ -164,7 +160,9 @@ def test_closing_ends_what_runs_and_waits_at_once_and_starts_nothing_again() -> 
     with WorkerPool(2, 1024) as pool:
         running = [call(pool, "power", timeout_s=600), call(pool, "power", timeout_s=600)]
         waiting = [call(pool, "pid") for _ in range(5)]
-        wait_for(lambda: len(workers()) == 2 and all(worker.cpu_times().user > 0.5 for worker in workers()))
+        until(
+            lambda: len(workers()) == 2 and all(one.cpu_times().user > 0.5 for one in workers()), "two busy processes"
+        )
     assert workers() == []
     late = call(pool, "pid")
     for future in (*running, *waiting, late):
@@ -204,7 +202,7 @@ def test_no_process_outlives_its_caller_and_a_main_module_needs_no_guard(
         assert caller.stdout is not None
         assert caller.stdout.readline() == "started\n"
         # Both busy, where they would not notice a closed pipe.
-        wait_for(lambda: sum(worker.cpu_times().user > 0.7 for worker in workers(caller.pid)) == 2)
+        until(lambda: sum(one.cpu_times().user > 0.7 for one in workers(caller.pid)) == 2, "two busy processes")
         children = psutil.Process(caller.pid).children(recursive=True)
         caller.send_signal(how)
         caller.wait(timeout=30)

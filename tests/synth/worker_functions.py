@@ -22,6 +22,14 @@ def nap(seconds: float) -> int:
     return os.getpid()
 
 
+def wait_for_file(files: list[str]) -> int:
+    """Makes the first file, and waits for the second."""
+    Path(files[0]).touch()
+    while not Path(files[1]).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
 def power(_: Any) -> str:
     """Holds the interpreter: neither a thread nor a signal handler written in Python runs meanwhile."""
     return str(9**9**9 % 7)
