@@ -1,4 +1,4 @@
-"""Rules of the code that no linter checks: light start-up, one writer of manifests, no pickle, docstrings.
+"""Rules of the code that no linter checks: light start-up, one writer of manifests, no pickle, docstrings, names.
 
 Layers, heavy libraries and import cycles are checked by import-linter (pyproject.toml).
 """
@@ -64,6 +64,28 @@ def test_nobody_loads_a_pickle() -> None:
 @pytest.mark.slow
 def test_every_module_has_a_docstring() -> None:
     assert [str(path) for path, source in SOURCES.items() if not ast.get_docstring(ast.parse(source))] == []
+
+
+@pytest.mark.slow
+def test_no_name_is_a_past_participle_that_says_nothing_of_the_thing() -> None:
+    vague = {"asked", "found", "given", "kept", "known", "owed", "said", "told"}
+    names = [
+        (path.relative_to(ROOT).as_posix(), name)
+        for path, source in SOURCES.items()
+        for node in ast.walk(ast.parse(source))
+        if (name := name_of(node).strip("_")) in vague
+    ]
+    assert names == [("licensing/schema.py", "known")], "a field of the registry's data"
+
+
+def name_of(node: ast.AST) -> str:
+    """The name that a node gives to a variable, argument, attribute, function or class; else empty."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+            return name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name
+    return ""
 
 
 def test_a_package_file_holds_its_docstring_and_no_code() -> None:
