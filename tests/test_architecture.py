@@ -75,7 +75,8 @@ def test_no_name_is_a_past_participle_that_says_nothing_of_the_thing() -> None:
         for node in ast.walk(ast.parse(source))
         if (name := name_of(node).strip("_")) in vague
     ]
-    assert names == [("licensing/schema.py", "known")], "a field of the registry's data"
+    recorded = [("distill/runs/facts.py", "said"), ("licensing/schema.py", "known")]  # in manifests, in the registry
+    assert sorted(names) == recorded
 
 
 def name_of(node: ast.AST) -> str:
