@@ -14,7 +14,7 @@ To change X, edit Y:
     the split of thinking and answer                   reasoning.py
     fenced code blocks of a text                       code_fences.py
     languages, loops and refusals of a text            language.py, repetition.py, refusals.py
-    traces as the stages read them                     trace.py
+    a trace; how the stages read them                  trace.py; trace_set.py
     Parquet files; DuckDB; a hash of columns           parquet_files.py; duckdb_helpers.py; hashing.py
     which fields of a recipe are operational           section.py
     worker processes with limits                       worker_pool.py

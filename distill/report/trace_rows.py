@@ -14,7 +14,8 @@ from synth.curate.tables import stage_views, view
 from synth.curate.training_rows import majority_field
 from synth.duckdb_helpers import database, stream
 from synth.labels.trace import LABELS
-from synth.trace import Trace, TraceSet
+from synth.trace import Trace
+from synth.trace_set import TraceSet
 
 _OPTIONAL = (
     "isolation", "format_verdict", "format_reason", "judge_verdict", "judge_reason", "judge_text", "judge_model",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from distill.runs.artefact import Artefact
 from distill.runs.facts import CurateFacts, LabelFacts, SampleFacts, VerifyFacts
 from licensing.files import read_rows
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.verify_traces import VERDICTS
 
 REPLAY = "replay.jsonl"

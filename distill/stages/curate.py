@@ -72,7 +72,7 @@ class Curate(Stage[CurateFacts]):
     def run(self, ctx: StageContext) -> CurateFacts:
         from synth.curate.curate import curate
         from synth.persona.rewriter import REWRITER, RewriterRun
-        from synth.trace import TraceSet
+        from synth.trace_set import TraceSet
 
         with contextlib.ExitStack() as stack:
             traces = stack.enter_context(TraceSet(self.samples.path, ctx.store))

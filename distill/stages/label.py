@@ -33,7 +33,7 @@ class Label(Stage[LabelFacts]):
         from synth.benchmarks import items_of
         from synth.labels.label import label
         from synth.sampling.samples_table import PROBLEM_STOPS
-        from synth.trace import TraceSet
+        from synth.trace_set import TraceSet
 
         def progress(done: int, total: int) -> None:
             ctx.progress(done, total, "shards")

@@ -25,7 +25,7 @@ from synth.sampling.store import SAMPLE_LOG
 from synth.teachers.build import build_teacher, slow_imports
 from synth.teachers.config import content_revision
 from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 
 

@@ -41,7 +41,7 @@ class Verify(Stage[VerifyFacts]):
 
     def run(self, ctx: StageContext) -> VerifyFacts:
         from synth.sandbox.sandbox import select_runtime
-        from synth.trace import TraceSet
+        from synth.trace_set import TraceSet
         from synth.verify.verify_traces import verify_traces
 
         total = self.samples.facts.rows_out

@@ -34,7 +34,7 @@ from synth.curate.tables import ORDER, open_table, view
 from synth.duckdb_helpers import database, stream, write_result
 from synth.persona.config import PersonaConfig
 from synth.persona.rewriter import RewriterRun
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from synth.persona.rewrite import rewrite
 from synth.persona.rewriter import REWRITER, RewriterRun
 from synth.sampling.auxiliary_model import section_errors
 from synth.sampling.samples_table import samples_schema
-from synth.trace import Trace, TraceSet
+from synth.trace import Trace
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import verify_row
 from synth.verify.verdict import stored_extracted
@@ -137,7 +138,7 @@ def _rewritten(
             # What cannot be rewritten passes as kind open, of which nothing is verified.
             row: dict[str, Any] = {"kind": "open", "response": ""}
             if text is not None:
-                row = verify_row(talk.trace.problem, text, talk.trace.think_open, talk.trace.think_close)
+                row = verify_row(talk.trace.with_text(text))
             yield {**row, "_talk": talk, "_text": text, "_why": why, "_by_model": by_model}
 
     for row in verify_rows(rows(), verify):

@@ -11,7 +11,7 @@ from synth.labels.trace import LABELS, label_schema
 from synth.parquet_files import write_parquet
 from synth.problems.difficulty import stated_level
 from synth.sampling.samples_table import SAMPLES
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,7 +12,7 @@ from synth.curate.identity import REWRITES
 from synth.curate.tables import stage_views, view
 from synth.duckdb_helpers import database, stream
 from synth.sampling.samples_table import samples_schema
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 
 _VERDICT = (
     "verdict", "isolation", "format_verdict", "judge_verdict", "counts_as", "majority_answer", "majority_votes",

@@ -31,7 +31,7 @@ from synth.parquet_files import write_parquet
 from synth.problems.problem import canonical_json, conversation_text
 from synth.sampling.samples_table import PROBLEMS, SAMPLES
 from synth.section import key_dump
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 
 if TYPE_CHECKING:
     import duckdb

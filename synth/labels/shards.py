@@ -20,7 +20,8 @@ from synth.labels.config import LabelConfig
 from synth.labels.limits import mark, within
 from synth.labels.trace import label_problem, label_schema, label_trace, no_labels
 from synth.parquet_files import table_of
-from synth.trace import Trace, TraceSet
+from synth.trace import Trace
+from synth.trace_set import TraceSet
 
 if TYPE_CHECKING:
     import pyarrow as pa

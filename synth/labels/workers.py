@@ -16,7 +16,7 @@ from synth.decontaminate import Finder, Item
 from synth.labels.config import LabelConfig
 from synth.labels.limits import marked
 from synth.labels.shards import Shard, label_shard
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.worker_pool import CallFailed, Worker, WorkerPool
 
 MOST_DEATHS = 100  # processes that die in a shard, each at another row, before it is no longer the rows' fault

@@ -4,17 +4,17 @@ do any more after a fixed one."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
-from typing import Any, Protocol
+from typing import Protocol
 
 from licensing.closing import Closing
 from synth.sampling.policy import Grade, Slot
 from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
+from synth.trace import Trace
 
 _IN_FLIGHT = 64  # rows in the hands of the verifier; the others wait on the disk
 _END = -1
@@ -23,10 +23,8 @@ _END = -1
 class SampleVerifier(Protocol):
     """Grades samples in the background; ``synth.verify.trace_verifier.TraceVerifier`` is one."""
 
-    def grade(
-        self, problem: Mapping[str, Any], sample: Mapping[str, Any], think_open: str, think_close: str
-    ) -> Future[Grade]:
-        """The grade of a sample row of the store."""
+    def grade(self, trace: Trace) -> Future[Grade]:
+        """What a policy goes by."""
         ...
 
 
@@ -96,9 +94,11 @@ class OnlineVerification(Closing):
             slot = divmod(number, self._plan.config.most_samples)
             teacher = self._plan.teacher(slot)
             problem = self._plan.prompts[slot[0]].trace_columns()
+            fields = {"sample_index": slot[1], "teacher": teacher.public_id,
+                      "think_open": teacher.think_open, "think_close": teacher.think_close}  # fmt: skip
             try:
                 sample = self._store.row(row_id)
-                future = self._verifier.grade(problem, sample, teacher.think_open, teacher.think_close)
+                future = self._verifier.grade(Trace.of(problem, sample["text"], sample | fields))
             except Exception as error:  # raised by ``graded``
                 future = Future()
                 future.set_exception(error)

@@ -8,8 +8,8 @@
                              of its record, which is written first: a row never waits for it, but after a power cut
 
 The file is never rewritten, sorted or copied: which samples a stage uses is listed in its samples.parquet
-(``synth.trace``). ``synth.sampling.append_log`` says how a line is committed. A row belongs to its ``request_id``; of
-two rows with one id the first counts, unless it is of a request that failed: then the later one replaces it, and the
+(``synth.trace_set``). ``synth.sampling.append_log`` says how a line is committed. A row belongs to its ``request_id``;
+of two rows with one id the first counts, unless it is of a request that failed: then the later one replaces it, and the
 tokens of the failed one still count (``lost``).
 
 Held in memory is an index and no text, about 45 bytes a sample.

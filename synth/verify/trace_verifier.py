@@ -3,7 +3,6 @@ afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 from licensing.closing import Closing
 from licensing.errors import DistillError
 from synth.sampling.policy import Grade
+from synth.trace import Trace
 from synth.verify.config import VerifyConfig
 from synth.verify.format_check import format_fields
 from synth.verify.verdict import JUDGED, Verdict, judged, stored_extracted
@@ -22,9 +22,10 @@ from synth.verify.verifier import Verifier
 _BACKGROUND_NICE = 10  # a tenth of the processor time that a process of normal priority gets beside it (Linux)
 
 
-def verify_row(problem: Mapping[str, Any], text: str, think_open: str, think_close: str) -> dict[str, Any]:
-    """The row that a verifier is given for a sample: the problem's row, `response`, and the teacher's tags."""
-    return {**problem, "response": text, "think_open": think_open, "think_close": think_close}
+def verify_row(trace: Trace) -> dict[str, Any]:
+    """The row that a verifier is given for a trace: the problem's row, `response`, and the teacher's tags."""
+    tags = {"think_open": trace.think_open, "think_close": trace.think_close}
+    return {**trace.problem, "response": trace.text, **tags}
 
 
 class TraceVerifier(Closing):
@@ -58,51 +59,46 @@ class TraceVerifier(Closing):
         """Verdicts computed so far."""
         return self._store.computed
 
-    def submit(
-        self, problem: Mapping[str, Any], sample: Mapping[str, Any], think_open: str, think_close: str
-    ) -> Future[Verdict]:
-        """The verdict of a sample, which has `request_id`, `text`, `finish_reason` and `error`. Whatever verifying
-        raises comes out of the future."""
+    def submit(self, trace: Trace) -> Future[Verdict]:
+        """The verdict of a trace. Whatever verifying raises comes out of the future."""
         outcome: Future[Verdict] = Future()
-        if sample["finish_reason"] == "error":
-            outcome.set_result(Verdict("error", reason=f"the request failed: {sample['error']}"))
+        kind = trace.problem["kind"]
+        if trace.finish_reason == "error":
+            outcome.set_result(Verdict("error", reason=f"the request failed: {trace.error}"))
             return outcome
-        if problem["kind"] == "open":
+        if kind == "open":
             outcome.set_result(Verdict(None, score=None))
             return outcome
-        request_id = sample["request_id"]
         try:
-            basis = self._basis.digest(problem, think_open, think_close)
+            basis = self._basis.digest(trace.problem, trace.think_open, trace.think_close)
         except DistillError as error:
             outcome.set_exception(error)
             return outcome
-        verdict = self._store.find(request_id, basis, provisional=self._background)
+        verdict = self._store.find(trace.request_id, basis, provisional=self._background)
         if verdict is not None:
             self.reused += 1
             outcome.set_result(verdict)
             return outcome
-        row = verify_row(problem, sample["text"], think_open, think_close)
-        row["finish_reason"] = sample["finish_reason"]  # for the instruction that asks for it
-        self._verifier.submit(row).add_done_callback(partial(self._add, request_id, basis, problem["kind"], outcome))
+        row = verify_row(trace)
+        row["finish_reason"] = trace.finish_reason  # for the instruction that asks for it
+        self._verifier.submit(row).add_done_callback(partial(self._add, trace.request_id, basis, kind, outcome))
         return outcome
 
-    def grade(
-        self, problem: Mapping[str, Any], sample: Mapping[str, Any], think_open: str, think_close: str
-    ) -> Future[Grade]:
-        """What the verdict of a sample means for an adaptive policy: it counts as correct where the answer is right,
+    def grade(self, trace: Trace) -> Future[Grade]:
+        """What the verdict of a trace means for an adaptive policy: it counts as correct where the answer is right,
         the sample is finished, and it has the format that the recipe asks for."""
         grade: Future[Grade] = Future()
-        row = verify_row(problem, sample["text"], think_open, think_close)
+        row = verify_row(trace)
         format_config = self._config.format
         formatted = format_config is None or format_fields(row, format_config)["format_verdict"] == "ok"
 
         def convert(verdict_future: Future[Verdict]) -> None:
             try:
-                grade.set_result(_grade(verdict_future.result(), sample["finish_reason"], formatted))
+                grade.set_result(_grade(verdict_future.result(), trace.finish_reason, formatted))
             except BaseException as error:  # raised by whoever waits for the grade
                 grade.set_exception(error)
 
-        self.submit(problem, sample, think_open, think_close).add_done_callback(convert)
+        self.submit(trace).add_done_callback(convert)
         return grade
 
     def _add(self, request_id: str, basis: str, kind: str, outcome: Future[Verdict], future: Future[Verdict]) -> None:

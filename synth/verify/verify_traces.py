@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.parquet_files import read_parquet, write_parquet
 from synth.sampling.auxiliary_model import section_errors
-from synth.trace import Trace, TraceSet
+from synth.trace import Trace
+from synth.trace_set import TraceSet
 from synth.verify.config import JudgeConfig, VerifyConfig
 from synth.verify.disagreement_report import DisagreementReport
 from synth.verify.format_check import format_fields
@@ -184,22 +185,15 @@ def _submitted(
 ) -> Iterator[tuple[Trace, int, Future[Verdict]]]:
     """(trace, length of its text, verdict)."""
     for trace in traces:
-        problem: Mapping[str, Any] = trace.problem
-        vote = ballots.get(trace.problem_id)
-        if vote is not None and votes(problem):
+        voted, vote = trace, ballots.get(trace.problem_id)
+        if vote is not None and votes(trace.problem):
             if vote.answer is None:
                 none: Future[Verdict] = Future()
                 none.set_result(Verdict("error", reason=f"no gold answer, and {vote.reason}"))
                 yield trace, len(trace.text), none
                 continue
-            problem = {**problem, "answer": vote.answer}
-        sample = {
-            "request_id": trace.request_id,
-            "text": trace.text,
-            "finish_reason": trace.finish_reason,
-            "error": trace.error,
-        }
-        yield trace, len(trace.text), verifier.submit(problem, sample, trace.think_open, trace.think_close)
+            voted = replace(trace, problem={**trace.problem, "answer": vote.answer})
+        yield trace, len(trace.text), verifier.submit(voted)
 
 
 def _row(trace: Trace, verdict: Verdict, config: VerifyConfig) -> dict[str, Any]:
@@ -210,7 +204,7 @@ def _row(trace: Trace, verdict: Verdict, config: VerifyConfig) -> dict[str, Any]
         **vars(verdict),
     }
     if config.format is not None:
-        input_row = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
+        input_row = verify_row(trace)
         row |= format_fields(input_row, config.format)
     return row
 
@@ -235,7 +229,7 @@ def _counted(
 
 
 def _vote_row(trace: Trace) -> dict[str, Any]:
-    row = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
+    row = verify_row(trace)
     return {**row, "prompt_id": trace.problem_id, "finish_reason": trace.finish_reason}
 
 
@@ -247,7 +241,7 @@ def _elects(verdict: Verdict, vote: Vote) -> bool:
 
 def _judge_row(trace: Trace, row: Mapping[str, Any]) -> dict[str, Any]:
     """What the judge is asked about."""
-    input_row = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)
+    input_row = verify_row(trace)
     return {**input_row, "verdict": row["verdict"], "extracted": row["extracted"], "reason": row["reason"]}
 
 

@@ -27,7 +27,7 @@ from synth.curate.training_rows import training_rows
 from synth.labels.label import PROBLEM_STATS
 from synth.parquet_files import read_parquet
 from synth.teachers.mixture import TeacherMixture, teacher_configs
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.verify_traces import VERDICTS
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"

@@ -35,7 +35,7 @@ from licensing.errors import InputError
 from licensing.files import read_rows
 from synth.problems.prompt_template import PromptTemplate
 from synth.section import key_dump
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 from smoke import COMMAND, ROOT
 
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -16,7 +16,7 @@ from waiting import line_count, until
 
 from distill.models.folder import read_base
 from distill.models.tokens import Tokens
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

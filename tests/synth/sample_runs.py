@@ -18,7 +18,8 @@ from synth.sampling.store import SAMPLE_LOG
 from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.mixture import TeachersConfig
-from synth.trace import Trace, TraceSet
+from synth.trace import Trace
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import TraceVerifier
 

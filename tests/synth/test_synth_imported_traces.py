@@ -17,7 +17,7 @@ from synth.sampling.imported_traces import SOURCE_CLAIMS, ImportedTraceSet, impo
 from synth.sampling.samples_table import write_problems
 from synth.sampling.selection import SampleSummary
 from synth.teachers.config import FakeTeacher, OfflineTeacher
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import VERDICTS, verify_traces
 

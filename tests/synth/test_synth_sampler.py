@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import pytest
 from sample_runs import draw, problems, stored
 
 from synth.problems.problem import Prompt
+from synth.reasoning import split_reasoning
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.policy import Grade
 from synth.teachers.config import FakeTeacher
 from synth.teachers.teacher import Completion, Request, Teacher
+from synth.trace import Trace
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import TraceVerifier
 from synth.verify.verdict_store import VERDICT_LOG
@@ -72,9 +74,9 @@ class Grader:
         self.decide: Any = lambda problem, count: None  # -> a grade, or None for later
         self.count: dict[str, int] = {}
 
-    def grade(self, problem: Mapping[str, Any], sample: Mapping[str, Any], *tags: str) -> Future[Grade]:
+    def grade(self, trace: Trace) -> Future[Grade]:
         answer: Future[Grade] = Future()
-        name = problem["id"]
+        name = trace.problem_id
         self.count[name] = self.count.get(name, 0) + 1
         grade = self.decide(name, self.count[name])
         if grade is None:
@@ -120,7 +122,7 @@ def test_a_slow_sample_of_a_problem_does_not_hold_up_its_other_samples(tmp_path:
 
 def test_what_the_verifier_raises_ends_the_run_with_every_sample_kept(tmp_path: Path) -> None:
     class Broken(Grader):
-        def grade(self, problem: Mapping[str, Any], sample: Mapping[str, Any], *tags: str) -> Future[Grade]:
+        def grade(self, trace: Trace) -> Future[Grade]:
             answer: Future[Grade] = Future()
             answer.set_exception(RuntimeError("no verifier"))
             return answer
@@ -182,11 +184,13 @@ def test_of_a_fixed_policy_nothing_is_verified_that_has_no_gold_answer_or_no_ans
 def test_a_verdict_that_a_busy_machine_may_cause_is_computed_once_more_by_stage_verify_and_then_never(
     tmp_path: Path,
 ) -> None:
-    sample = {"request_id": "a", "text": "2", "finish_reason": "stop", "error": None}
+    problem = {"id": "p", "kind": "unknown"}
+    tags = ("<think>", "</think>")
+    trace = Trace("a", problem, 0, "2", split_reasoning("2"), "t", "e", "stop", None, 1, 1, *tags)
 
     def verified(background: bool) -> tuple[int, int]:
         with TraceVerifier(VerifyConfig(workers=1), tmp_path, background=background) as verifier:
-            assert verifier.submit({"kind": "unknown"}, sample, "<think>", "</think>").result().verdict == "error"
+            assert verifier.submit(trace).result().verdict == "error"
         return verifier.verified, verifier.reused
 
     sampled, resumed = verified(background=True), verified(background=True)

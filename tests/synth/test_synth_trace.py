@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from licensing.files import write_rows
-from synth.trace import ProblemFile
+from synth.trace_set import ProblemFile
 
 
 def test_problems_are_read_by_id_and_in_order_also_while_others_are_read(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from synth.sampling.samples_table import write_problems
 from synth.sampling.selection import write_samples
 from synth.sampling.store import SampleStore
 from synth.teachers.config import FakeTeacher
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.config import FormatConfig, JudgeConfig, MajorityConfig, VerifyConfig
 from synth.verify.verdict import Verdict
 from synth.verify.verdict_store import VERDICT_LOG, VerdictBasis, VerdictStore
@@ -177,7 +177,7 @@ def test_half_a_surrogate_pair_in_an_answer_does_not_end_the_run(tmp_path: Path)
 KILLED = """
 import sys
 from pathlib import Path
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import verify_traces
 folder = Path(sys.argv[1])

@@ -29,7 +29,7 @@ from synth.persona.config import PersonaConfig
 from synth.persona.rewriter import RewriterRun
 from synth.sampling.samples_table import PROBLEMS, SAMPLES, problem_stops_schema, samples_schema
 from synth.sampling.store import SAMPLE_LOG
-from synth.trace import TraceSet
+from synth.trace_set import TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import judged
 from synth.verify.verify_traces import VERDICTS, verdicts_schema
