@@ -208,8 +208,8 @@ def test_the_comments_of_the_large_recipes_are_what_check_computes(name: str, sa
 
 
 def test_the_tables_of_nodes_and_rates_are_what_check_computes() -> None:
-    page = (ROOT / "recipes" / "README.md").read_text()
-    lines = page[page.index("## On 1, 4 and 16 nodes") : page.index("## Slurm")].splitlines()
+    page = (ROOT / "docs" / "check.md").read_text()
+    lines = page[page.index("## On 1, 4 and 16 nodes") : page.index("## GPU check")].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.search(r"\d \|$", line)]
     assert len(cells) == 8
     for first, rate, *hours, cost, per_million in cells:
