@@ -335,6 +335,13 @@ def test_the_live_figure_says_when_requests_are_only_awaited(tmp_path: Path, sec
     assert meter.note().endswith("those in flight are awaited") is (seconds > 3000)
 
 
+@pytest.mark.parametrize(("seconds", "limit"), [(7190, None), (7200, "gpu_hours")])
+def test_a_limit_of_gpu_hours_counts_every_gpu(tmp_path: Path, seconds: int, limit: str | None) -> None:
+    clock = tmp_path / "clock.json"
+    clock.write_text(json.dumps({"seconds": seconds}))
+    assert BudgetTracker(BudgetConfig(gpus=8, gpu_hours=16), clock=clock).out_of_time() == limit
+
+
 def test_the_live_figure_names_every_limit() -> None:
     meter = BudgetTracker(
         BudgetConfig(tokens=1000, hours=2, gpus=8, gpu_hours=16, money=3, price_per_million_tokens=1000)
