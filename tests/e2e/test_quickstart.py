@@ -60,8 +60,8 @@ def test_every_stage_is_done_and_the_samples_are_vllms(finished: tuple[Path, dic
 
 def test_the_models_are_scored_on_the_held_out_problems(finished: tuple[Path, dict[str, Any]]) -> None:
     run, _ = finished
-    shown = show(run)
-    scores = {row["model"]: row for row in shown["scores"]}
+    summary = show(run)
+    scores = {row["model"]: row for row in summary["scores"]}
     assert set(scores) == {"student_before", "student_after", "teacher", "student_control"}
     assert len({row["n"] for row in scores.values()}) == 1, "on the same problems"
     assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in scores.values())
